@@ -1,0 +1,67 @@
+"""modelserve: primitives for serving trained models inside your own service.
+
+>>> import modelserve as ms
+>>> upper = ms.PredictionCache(str.upper, maxsize=100)
+>>> upper("a")
+'A'
+"""
+
+from __future__ import annotations
+
+import logging
+
+from modelserve.batcher import AsList, DynamicBatcher, Stack, batched
+from modelserve.cache import PredictionCache, cached
+from modelserve.errors import (
+    BadInput,
+    BadOutput,
+    Closed,
+    DeadlineExceeded,
+    Forked,
+    ModelLoadError,
+    ModelServeError,
+    NestingError,
+    Overloaded,
+    Stuck,
+)
+from modelserve.loader import ModelLoader
+from modelserve.predictor import Health, awarm, describe, health, inline, predictor, warm
+from modelserve.request import Request, Stamp, current_request, request
+from modelserve.splitter import Assignment, HashSplit, TrafficSplitter, Variant
+
+__all__ = [
+    "AsList",
+    "Assignment",
+    "BadInput",
+    "BadOutput",
+    "Closed",
+    "DeadlineExceeded",
+    "DynamicBatcher",
+    "Forked",
+    "HashSplit",
+    "Health",
+    "ModelLoadError",
+    "ModelLoader",
+    "ModelServeError",
+    "NestingError",
+    "Overloaded",
+    "PredictionCache",
+    "Request",
+    "Stack",
+    "Stamp",
+    "Stuck",
+    "TrafficSplitter",
+    "Variant",
+    "awarm",
+    "batched",
+    "cached",
+    "current_request",
+    "describe",
+    "health",
+    "inline",
+    "predictor",
+    "request",
+    "warm",
+]
+
+logging.getLogger(__name__).addHandler(logging.NullHandler())

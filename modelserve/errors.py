@@ -1,0 +1,196 @@
+"""What modelserve raises.
+
+::
+
+    ModelServeError
+    ├── DeadlineExceeded   (TimeoutError)  the caller's time is over
+    ├── Overloaded         (RuntimeError)  refused at the door; ``retry_after`` says when to come back
+    ├── Closed             (RuntimeError)  called after ``close()``
+    ├── Forked             (RuntimeError)  cannot live in a forked child
+    ├── Stuck              (TimeoutError)  a model call outlasted its ``max_run``
+    ├── BadInput           (ValueError)    this input can never be answered
+    ├── BadOutput          (ValueError)    the model answered what cannot be handed out
+    ├── NestingError       (ValueError)    predictors stand in an order that would answer wrongly
+    └── ModelLoadError     (RuntimeError)  a model could not be loaded
+
+Errors that a model raises keep their type and get a note that says where they came from.
+
+>>> issubclass(DeadlineExceeded, TimeoutError)
+True
+"""
+
+from __future__ import annotations
+
+import copy
+
+__all__ = [
+    "BadInput",
+    "BadOutput",
+    "Closed",
+    "DeadlineExceeded",
+    "Forked",
+    "ModelLoadError",
+    "ModelServeError",
+    "NestingError",
+    "Overloaded",
+    "Stuck",
+]
+
+
+class ModelServeError(Exception):
+    """The root of all errors of modelserve.
+
+    >>> issubclass(Overloaded, ModelServeError)
+    True
+    """
+
+
+class DeadlineExceeded(ModelServeError, TimeoutError):
+    """The deadline of the request in force has passed.
+
+    >>> import modelserve as ms
+    >>> with ms.request(timeout=0.0):
+    ...     ms.predictor(str.upper)("a")
+    Traceback (most recent call last):
+        ...
+    modelserve.errors.DeadlineExceeded: the deadline passed before 'upper' was called
+    """
+
+
+class Overloaded(ModelServeError, RuntimeError):
+    """More work than the bounds allow; nothing was accepted.
+
+    ``retry_after`` is the time in seconds after which room is expected, or None if unknown.
+
+    >>> Overloaded("the queue is full", retry_after=0.2).retry_after
+    0.2
+    """
+
+    def __init__(self, *args: object, retry_after: float | None = None) -> None:
+        super().__init__(*args)
+        self.retry_after = retry_after
+
+
+class Closed(ModelServeError, RuntimeError):
+    """The predictor was closed; enter it again to reopen it.
+
+    >>> import modelserve as ms
+    >>> upper = ms.predictor(str.upper)
+    >>> upper.close()
+    >>> upper("a")
+    Traceback (most recent call last):
+        ...
+    modelserve.errors.Closed: 'upper' is closed: open it again with `with predictor:`
+    """
+
+
+class Forked(ModelServeError, RuntimeError):
+    """A live model cannot be used in a forked child; load it there instead.
+
+    >>> raise Forked("'ranker' holds a CUDA model made before the fork")
+    Traceback (most recent call last):
+        ...
+    modelserve.errors.Forked: 'ranker' holds a CUDA model made before the fork
+    """
+
+
+class Stuck(ModelServeError, TimeoutError):
+    """A model call outlasted its limit and was given up.
+
+    >>> issubclass(Stuck, TimeoutError)
+    True
+    """
+
+
+class BadInput(ModelServeError, ValueError):
+    """This input cannot be answered, now or later.
+
+    >>> issubclass(BadInput, ValueError)
+    True
+    """
+
+
+class BadOutput(ModelServeError, ValueError):
+    """A model's answer cannot be told apart for its callers.
+
+    >>> import modelserve as ms
+    >>> with ms.DynamicBatcher(lambda xs: None, name="broken") as broken:
+    ...     broken(1)
+    Traceback (most recent call last):
+        ...
+    modelserve.errors.BadOutput: 'broken' returned None for 1 items: return one result an item
+    """
+
+
+class NestingError(ModelServeError, ValueError):
+    """Predictors nested in an order that would give one caller another's answer.
+
+    >>> import modelserve as ms
+    >>> split = ms.TrafficSplitter(ms.Variant("only", str.upper), salt="demo")
+    >>> ms.PredictionCache(split, maxsize=8)
+    Traceback (most recent call last):
+        ...
+    modelserve.errors.NestingError: TrafficSplitter 'demo' stands below PredictionCache 'demo', \
+whose answers are shared by callers of every unit: put the cache inside each variant
+    """
+
+
+class ModelLoadError(ModelServeError, RuntimeError):
+    """A model could not be fetched, verified or loaded.
+
+    >>> import modelserve as ms
+    >>> ms.ModelLoader("absent.onnx", mode="eager")
+    Traceback (most recent call last):
+        ...
+    modelserve.errors.ModelLoadError: 'absent.onnx' does not exist: pass the path of a model file
+    """
+
+
+def own(error: BaseException) -> BaseException:
+    """Make a caller's own instance of an error that several callers share.
+
+    Some exceptions cannot be copied by their class's rules, some only lose their details by
+    ``__new__``; where neither gives an equal instance, the original is shared.
+    """
+    twin = _twin(error)
+    if twin is not error:
+        twin.__traceback__ = error.__traceback__
+        twin.__cause__ = error.__cause__
+        twin.__context__ = error.__context__
+        twin.__suppress_context__ = error.__suppress_context__
+        if hasattr(error, "__notes__"):
+            twin.__notes__ = list(error.__notes__)
+    return twin
+
+
+def _twin(error: BaseException) -> BaseException:
+    cls = type(error)
+    try:
+        twin: BaseException = copy.copy(error)
+        if type(twin) is cls and twin.args == error.args:
+            return twin
+    except Exception:  # noqa: BLE001, S110 - a user's __init__ or __reduce__ may raise anything
+        pass
+    try:
+        twin = cls.__new__(cls, *error.args)
+        twin.args = error.args
+        twin.__dict__.update(error.__dict__)
+    except Exception:  # noqa: BLE001 - as above
+        return error
+    return twin if str(twin) == str(error) else error
+
+
+def from_model(error: BaseException, where: str) -> Exception:
+    """Turn whatever a model raised into an error that can be handed to its callers.
+
+    A model's StopIteration, cancellation or exit must end neither a generator, nor a task, nor
+    the process of those who only asked for a prediction.
+    """
+    if isinstance(error, Exception) and not isinstance(error, StopIteration | StopAsyncIteration):
+        note = f"raised in {where}"
+        if not isinstance(error, ModelServeError) and note not in getattr(error, "__notes__", ()):
+            error.add_note(note)
+        return error
+    wrapped = RuntimeError(f"{where} raised {type(error).__name__}: {error}")
+    wrapped.__cause__ = error
+    return wrapped

@@ -1,0 +1,82 @@
+"""ONNX files and sessions, by ONNX Runtime."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
+
+import numpy as np
+
+from modelserve.errors import BadInput, ModelLoadError
+
+try:
+    import onnxruntime
+except ImportError as missing:
+    raise ModelLoadError(
+        "ONNX files need ONNX Runtime: pip install 'modelserve[onnx]'"
+    ) from missing
+
+DTYPES = {
+    "tensor(float)": np.float32,
+    "tensor(double)": np.float64,
+    "tensor(float16)": np.float16,
+    "tensor(int64)": np.int64,
+    "tensor(int32)": np.int32,
+    "tensor(int8)": np.int8,
+    "tensor(uint8)": np.uint8,
+    "tensor(bool)": np.bool_,
+}
+"""The dtype of each ONNX tensor type that numpy has a like of; others are passed as they are."""
+
+
+def load(data: bytes) -> onnxruntime.InferenceSession:
+    """Make a session of a file's bytes, on the CPU. Raises ModelLoadError."""
+    try:
+        return onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])
+    except Exception as error:
+        raise ModelLoadError(f"not a model that ONNX Runtime can read: {error}") from error
+
+
+def caller(model: Any) -> Callable[[Any], Any] | None:
+    """Return how to call a session, or None for anything else.
+
+    It takes an array, or a dict of arrays by input name where the model has several, and gives an
+    array, or a dict by output name where it has several.
+    """
+    if not isinstance(model, onnxruntime.InferenceSession):
+        return None
+    inputs = {i.name: DTYPES.get(i.type) for i in model.get_inputs()}
+    outputs = [o.name for o in model.get_outputs()]
+
+    def call(x: Any) -> Any:
+        results = model.run(None, _feed(x, inputs))
+        return results[0] if len(outputs) == 1 else dict(zip(outputs, results, strict=True))
+
+    return call
+
+
+def _feed(x: Any, inputs: dict[str, Any]) -> dict[str, Any]:
+    if not isinstance(x, Mapping):
+        if len(inputs) != 1:
+            raise BadInput(f"the model has the inputs {list(inputs)}: pass a dict of arrays")
+        x = dict.fromkeys(inputs, x)
+    elif set(x) != set(inputs):
+        raise BadInput(f"the model has the inputs {list(inputs)}, and not {list(x)}")
+    return {name: _cast(name, value, inputs[name]) for name, value in x.items()}
+
+
+def _cast(name: str, value: Any, dtype: Any) -> Any:
+    array = np.asarray(value)
+    if dtype is None or array.dtype == dtype:
+        return array
+    if not np.can_cast(array.dtype, dtype, "same_kind"):
+        raise BadInput(
+            f"the input {name!r} wants {np.dtype(dtype)}, and {array.dtype} does not "
+            "turn into it without loss of kind: cast it first"
+        )
+    return array.astype(dtype)
+
+
+def after_fork(model: object) -> Literal["reload"]:  # noqa: ARG001 - all sessions alike
+    """A session's threads stay with the parent, and its calls would wait for them."""
+    return "reload"

@@ -1,0 +1,431 @@
+"""ModelLoader: a model that comes, changes and goes without anybody noticing."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable
+from contextvars import Context
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar, cast, final
+
+from modelserve import formats
+from modelserve.errors import Forked, ModelLoadError, ModelServeError, from_model, own
+from modelserve.events import Event, Hook, Loaded, LoadFailed, Retired, tell
+from modelserve.predictor import (
+    PartHealth,
+    Primitive,
+    Sink,
+    Spec,
+    ThreadSink,
+    deliver,
+    hop,
+    name_of,
+    on_fork,
+    running_loop,
+)
+from modelserve.request import Stamp, current
+
+if TYPE_CHECKING:
+    from modelserve.typing import Clock
+
+__all__ = ["LoaderStats", "ModelLoader"]
+
+In = TypeVar("In")
+Out = TypeVar("Out")
+
+
+class LoaderStats(NamedTuple):
+    """Counts of a loader, and the version it serves; ``load_seconds`` is the last load's."""
+
+    version: str | None
+    loads: int
+    failures: int
+    load_seconds: float
+
+
+class Version(NamedTuple):
+    """One loaded model: how to call it, and the stamp that it leaves."""
+
+    model: Any
+    call: Callable[[Any], Any]
+    stamp: Stamp
+
+
+@final
+class ModelLoader(Primitive[In, Out]):
+    """A model, loaded once for everybody, that can be exchanged while it serves.
+
+    ``source`` is the path of a model file (``.onnx``), a torch module, or a function of no
+    arguments that returns a model. As a predictor the loader takes what the model takes, usually a
+    batch: ONNX models take and give arrays (dicts of arrays by name where there are several),
+    torch modules run in evaluation and inference mode, estimators ``predict``, functions are
+    called. ``predict(model, x)`` says how anything else is called.
+
+    ``mode`` "lazy" touches nothing before the first use, "eager" loads at once and raises, and
+    "background" loads on a thread of its own while the service starts. However many callers come
+    first, threads and tasks together, one load serves them all.
+
+    A file's version is the beginning of its SHA-256 digest; that of a function is a number of this
+    process, or ``version``. ``warmup`` holds inputs of the loader that every new version answers
+    before it serves.
+
+    Raises ModelLoadError for a model that cannot be loaded: at construction when eager, else at
+    the calls that need it, each of which may try anew.
+
+    >>> import modelserve as ms
+    >>> loader = ms.ModelLoader(lambda: str.upper, name="shout")
+    >>> loader("a"), loader.version
+    ('A', '1')
+    >>> loader.reload()
+    '2'
+    """
+
+    kind = "ModelLoader"
+    level = "batch"
+
+    def __init__(  # noqa: PLR0913 - one word each, all of them of the field
+        self,
+        source: str | os.PathLike[str] | Callable[[], Any],
+        *,
+        predict: Callable[[Any, In], Out] | None = None,
+        mode: Literal["lazy", "eager", "background"] = "lazy",
+        version: str | None = None,
+        warmup: Iterable[In] = (),
+        name: str | None = None,
+        clock: Clock = time.monotonic,
+        on_event: Hook | None = None,
+    ) -> None:
+        if mode not in {"lazy", "eager", "background"}:
+            raise ValueError(f"mode={mode!r}: pass 'lazy', 'eager' or 'background'")
+        self._source, default_name = _source(source)
+        self._predict = predict
+        self._mode = mode
+        self._given_version = version
+        self._warmup = tuple(warmup)
+        self._clock = clock
+        self._on_event = on_event
+        options = {
+            "predict": predict,
+            "mode": mode,
+            "version": version,
+            "warmup": self._warmup,
+            "name": name,
+            "clock": clock,
+            "on_event": on_event,
+        }
+        super().__init__(name or default_name, {}, Spec(ModelLoader, (source,), options))
+        self._now: Version | None = None
+        self._before: Version | None = None
+        self._known: dict[str, Stamp] = {}
+        self._numbers = itertools.count(1)
+        self._loads = self._failures = 0
+        self._load_seconds = 0.0
+        self._error: BaseException | None = None
+        self._forked: str | None = None
+        self._arm()
+        if mode == "eager":
+            self.get()
+        elif mode == "background":
+            self._begin(None)
+
+    def _arm(self) -> None:
+        self._lock = threading.Lock()
+        self._changing = threading.RLock()
+        self._waiting: list[Sink] | None = None
+        self._thread: threading.Thread | None = None
+
+    def after_fork(self) -> None:
+        """Keep a model that lives on in the child; load others anew at the first call."""
+        self._arm()
+        if self._now is None:
+            return
+        fate = formats.after_fork(self._now.model)
+        if fate == "refuse":
+            self._forked = (
+                f"{self.name!r} holds a model on a GPU that was made before the fork: load it in "
+                "the child, with mode='lazy' or a start method of 'spawn'"
+            )
+        if fate != "keep":
+            self._now = self._before = None
+
+    @property
+    def stats(self) -> LoaderStats:
+        """A snapshot of what happened so far."""
+        now = self._now
+        version = None if now is None else now.stamp.version
+        return LoaderStats(version, self._loads, self._failures, self._load_seconds)
+
+    @property
+    def version(self) -> str | None:
+        """The version that is handed out now; None before the first load."""
+        return self.stats.version
+
+    def __call__(self, x: In, /) -> Out:
+        """Answer with the version of now."""
+        now = self._now or self._first()
+        scope = current()
+        if scope is not None:
+            scope.check(self.name)
+            scope.trail.append(now.stamp)
+        try:
+            return cast("Out", now.call(x))
+        except Exception as error:
+            failure = from_model(error, repr(self.name))
+            if failure is error:
+                raise
+            raise failure from error
+
+    async def acall(self, x: In, /) -> Out:
+        """Answer on a thread of the library's own, with the version of now."""
+        from modelserve.predictor import _aio
+
+        scope = current()
+        if self._now is None:
+            await self._afirst()
+        sink = _aio.sink()
+        hop(sink, self, x, self.name, None)
+        return cast("Out", await _aio.wait(sink, scope, self.name))
+
+    def get(self) -> Any:
+        """Return the model itself, loading it at the first use.
+
+        >>> import modelserve as ms
+        >>> ms.ModelLoader(lambda: {"bias": 1.0}, predict=lambda m, x: x + m["bias"]).get()
+        {'bias': 1.0}
+        """
+        now = self._now or self._first()
+        scope = current()
+        if scope is not None:
+            scope.trail.append(now.stamp)
+        return now.model
+
+    async def aget(self) -> Any:
+        """Return the model itself, without blocking the event loop on a first load."""
+        if self._now is None:
+            await self._afirst()
+        return self.get()
+
+    def reload(self) -> str:
+        """Load again, and serve what was loaded; return its version.
+
+        The new version is loaded and warmed before one atomic swap; requests in flight keep
+        theirs. If it is what serves already, nothing changes. If it fails, the last good version
+        serves on and ModelLoadError is raised.
+        """
+        with self._changing:
+            return self._load().stamp.version
+
+    def rollback(self) -> str:
+        """Serve the version before this one again; return it. Raises ModelLoadError without one.
+
+        >>> import modelserve as ms
+        >>> loader = ms.ModelLoader(lambda: str.upper)
+        >>> loader.reload(), loader.reload(), loader.rollback()
+        ('1', '2', '1')
+        """
+        with self._changing:
+            if self._before is None:
+                raise ModelLoadError(
+                    f"{self.name!r} has no version before this one to roll back to"
+                )
+            return self._swap(self._before).stamp.version
+
+    def summary(self) -> str:
+        """Version and counts in a few words."""
+        stats = self.stats
+        served = "not loaded" if stats.version is None else f"version {stats.version}"
+        failed = f", {stats.failures:,} failed" if stats.failures else ""
+        return f"{served}, {stats.loads:,} loads{failed}"
+
+    def health(self) -> PartHealth:
+        """Whether a version serves, loads, or could not be loaded."""
+        now, error = self._now, self._error
+        if self.life.closed:
+            return PartHealth("closed")
+        if self._forked is not None:
+            return PartHealth("failed", self._forked)
+        if now is not None:
+            return PartHealth("degraded", str(error)) if error else PartHealth("ready")
+        if self._waiting is not None:
+            return PartHealth("loading")
+        return PartHealth("failed", str(error)) if error else PartHealth("cold")
+
+    def stamp(self) -> Stamp | None:
+        """The stamp of the version of now."""
+        now = self._now
+        return None if now is None else now.stamp
+
+    def warm(self, x: In) -> None:
+        """Load, and answer once."""
+        self(x)
+
+    async def awarm(self, x: In) -> None:
+        """Load, and answer once, without blocking the event loop."""
+        await self.acall(x)
+
+    def start(self) -> None:
+        """Load; in the background mode only begin to."""
+        if self._mode == "background":
+            self._begin(None)
+        else:
+            self.get()
+
+    async def astart(self) -> None:
+        """Load without blocking the event loop; in the background mode only begin to."""
+        if self._mode == "background":
+            self._begin(None)
+        else:
+            await self.aget()
+
+    def stop(self, drain: bool, timeout: float | None) -> None:  # noqa: ARG002, FBT001 - internal
+        """Let the model go; calls in flight keep it until they end."""
+        with self._lock:
+            old, self._now, self._before = self._now, None, None
+        if old is not None:
+            self._retire(old)
+
+    def _first(self) -> Version:
+        """Wait for the load that the first caller begins."""
+        if running_loop() is not None:
+            self.blocked_loop.add()
+        sink = ThreadSink()
+        self._begin(sink)
+        return cast("Version", sink.wait(current(), self.name))
+
+    async def _afirst(self) -> None:
+        from modelserve.predictor import _aio
+
+        sink = _aio.sink()
+        self._begin(sink)
+        await _aio.wait(sink, current(), self.name)
+
+    def _begin(self, sink: Sink | None) -> None:
+        """Join the load in progress, or begin one; nobody's own call, so nobody can abort it."""
+        if self.life.closed:
+            raise self.closed_error()
+        if self._forked is not None:
+            raise Forked(self._forked)
+        if threading.current_thread() is self._thread:
+            raise ModelLoadError(f"{self.name!r} asks for itself while it loads")
+        with self._lock:
+            now = self._now
+            first = self._waiting is None
+            if now is None:
+                self._waiting = self._waiting or []
+                if sink is not None:
+                    self._waiting.append(sink)
+        if now is not None:
+            if sink is not None:
+                sink.settle(now, None)
+        elif first:
+            self._thread = threading.Thread(
+                target=self._load_first, name=f"modelserve-load-{self.name}", daemon=True
+            )
+            Context().run(self._thread.start)
+
+    def _load_first(self) -> None:
+        version: Version | None = None
+        error: BaseException | None = None
+        try:
+            with self._changing:
+                version = self._now or self._load()
+        except BaseException as raised:  # noqa: BLE001 - handed to everybody who waits
+            error = raised
+        with self._lock:
+            waiting, self._waiting, self._thread = self._waiting or [], None, None
+        deliver((sink, version, None if error is None else own(error)) for sink in waiting)
+
+    def _load(self) -> Version:
+        """Load, warm and swap; the caller holds ``_changing``."""
+        on_fork(self)
+        started = self._clock()
+        try:
+            version = self._fetch()
+        except Exception as raised:
+            error = self._failed(raised, self._clock() - started)
+            raise error from (None if error is raised else raised)
+        self._error = None
+        if version is not self._now:
+            self._loads += 1
+            self._load_seconds = self._clock() - started
+            self._swap(version)
+            self._tell(Loaded(self.name, version.stamp.version, self._load_seconds))
+        return version
+
+    def _fetch(self) -> Version:
+        now = self._now
+        artefact = self._source(None if now is None else now.stamp.version)
+        if artefact is None:
+            return cast("Version", now)
+        model = artefact.model
+        predict = self._predict
+        if predict is None:
+            call = formats.caller(model)
+        else:
+            call = functools.partial(predict, model)
+        for x in self._warmup:
+            call(x)
+        label = self._given_version or artefact.version or str(next(self._numbers))
+        return Version(model, call, self._stamp_of(label))
+
+    def _stamp_of(self, label: str) -> Stamp:
+        """A version that comes back brings its stamp along, and answers made by it count again."""
+        stamp = self._known.pop(label, None) or Stamp(self.name, label)
+        self._known[label] = stamp
+        if len(self._known) > KNOWN_VERSIONS:
+            del self._known[next(iter(self._known))]
+        return stamp
+
+    def _failed(self, error: Exception, seconds: float) -> Exception:
+        self._failures += 1
+        if not isinstance(error, ModelServeError):
+            reason = f"{type(error).__name__}: {error}"
+            error = ModelLoadError(f"{self.name!r} could not be loaded: {reason}")
+        self._error = error
+        self._tell(LoadFailed(self.name, error, seconds))
+        return error
+
+    def _swap(self, new: Version) -> Version:
+        """Hand out another version; only then is the old one retired."""
+        with self._lock:
+            if self.life.closed:
+                raise self.closed_error()
+            old = self._now
+            new.stamp.revive()
+            self._now, self._before = new, old
+        if old is not None and old.stamp is not new.stamp:
+            self._retire(old)
+        return new
+
+    def _retire(self, old: Version) -> None:
+        old.stamp.retire()
+        self._tell(Retired(self.name, old.stamp.version))
+
+    def _tell(self, event: Event) -> None:
+        if self._on_event is not None:
+            tell(self._on_event, event)
+
+
+KNOWN_VERSIONS = 64
+"""How many versions of a loader are known again when they come back."""
+
+Source = Callable[["str | None"], "formats.Artefact | None"]
+
+
+def _source(source: Any) -> tuple[Source, str]:
+    """Return how to fetch a model unless it is of the version given, and what to call it."""
+    torch = sys.modules.get("torch")
+    if torch is not None and isinstance(source, torch.nn.Module):
+        return lambda _: formats.Artefact(source, None), type(source).__name__
+    if callable(source):
+        return lambda _: formats.Artefact(source(), None), name_of(source)
+    if isinstance(source, str | os.PathLike):
+        path = Path(source)
+        formats.find(path)
+        return lambda version: formats.read(path, unless=version), path.stem
+    raise TypeError(f"{source!r} is no source: pass a path or a function of no arguments")

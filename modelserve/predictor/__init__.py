@@ -1,0 +1,65 @@
+"""Predictors: one input, one output, two faces, and the tree they make."""
+
+from __future__ import annotations
+
+from modelserve.predictor._base import (
+    Counter,
+    Level,
+    PartHealth,
+    Primitive,
+    Spec,
+    achunks,
+    chunks,
+    each,
+)
+from modelserve.predictor._fork import on_fork
+from modelserve.predictor._laws import check_call
+from modelserve.predictor._lift import Function, Inline, inline, lift, predictor, wraps
+from modelserve.predictor._names import name_of
+from modelserve.predictor._threads import block_on, hop, refuse_on_loop
+from modelserve.predictor._tree import Health, awarm, describe, health, walk, warm
+from modelserve.predictor._waiting import (
+    FutureSink,
+    LoopSink,
+    Outcome,
+    Sink,
+    ThreadSink,
+    deliver,
+    running_loop,
+)
+
+__all__ = [
+    "Counter",
+    "Function",
+    "FutureSink",
+    "Health",
+    "Inline",
+    "Level",
+    "LoopSink",
+    "Outcome",
+    "PartHealth",
+    "Primitive",
+    "Sink",
+    "Spec",
+    "ThreadSink",
+    "achunks",
+    "awarm",
+    "block_on",
+    "check_call",
+    "chunks",
+    "deliver",
+    "describe",
+    "each",
+    "health",
+    "hop",
+    "inline",
+    "lift",
+    "name_of",
+    "on_fork",
+    "predictor",
+    "refuse_on_loop",
+    "running_loop",
+    "walk",
+    "warm",
+    "wraps",
+]

@@ -1,0 +1,290 @@
+"""What every predictor of the library has in common."""
+
+from __future__ import annotations
+
+import itertools
+import sys
+import threading
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Mapping
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, NamedTuple, TypeVar, overload
+
+from modelserve.errors import Closed
+from modelserve.predictor import _life
+from modelserve.predictor._bind import bound
+from modelserve.predictor._laws import check_nesting
+from modelserve.predictor._names import check_names
+
+if TYPE_CHECKING:
+    from types import TracebackType
+    from typing import Self
+
+    from modelserve.request import Stamp
+
+In = TypeVar("In")
+Out = TypeVar("Out")
+Level = Literal["item", "batch", "any"]
+
+
+class Counter:
+    """A count that threads add to without a lock."""
+
+    __slots__ = ("_lock", "_reads", "add")
+
+    def __init__(self) -> None:
+        self.add = itertools.count().__next__
+        self._lock = threading.Lock()
+        self._reads = 0
+
+    def read(self) -> int:
+        with self._lock:
+            value = self.add() - self._reads
+            self._reads += 1
+        return value
+
+
+class PartHealth(NamedTuple):
+    """How one part is: ``state`` is ready, cold, loading, degraded, failed or closed."""
+
+    state: Literal["ready", "cold", "loading", "degraded", "failed", "closed"]
+    reason: str = ""
+
+
+class Primitive(Generic[In, Out]):
+    """One node of a tree of predictors: two faces, parts, stats and a life."""
+
+    kind: ClassVar[str]
+    level: Level = "any"
+    """What it answers for; "any" is whatever its place in the tree makes it."""
+    parts_level: ClassVar[Level | None] = None
+    """What its parts answer for; None if that is the same as itself."""
+    shares: ClassVar[Literal["batch", "flight"] | None] = None
+    """What of its work several callers share."""
+    not_below: ClassVar[Mapping[str, str]] = MappingProxyType({})
+    """Below what it must not stand, by what is shared there, and what to do instead."""
+    records: ClassVar[bool] = True
+    """Whether this part writes into records, so that its name must be its own in a tree."""
+
+    def __init__(self, name: str, parts: Mapping[str, Primitive[Any, Any]], spec: Spec) -> None:
+        self.name = name
+        self.parts: Mapping[str, Primitive[Any, Any]] = MappingProxyType(dict(parts))
+        self.is_async = any(part.is_async for part in parts.values())
+        self.unbound = any(part.unbound for part in parts.values())
+        self.blocked_loop = Counter()
+        self.life = _life.Life()
+        self._spec = spec
+        check_names(self)
+        check_nesting(self)
+
+    def __call__(self, x: In, /) -> Out:
+        """Answer for one input, blocking.
+
+        On a thread that runs an event loop a tree with an async part raises RuntimeError.
+        """
+        raise NotImplementedError
+
+    async def acall(self, x: In, /) -> Out:
+        """Answer for one input without blocking the event loop."""
+        raise NotImplementedError
+
+    @property
+    def stats(self) -> NamedTuple:
+        """A snapshot of what happened so far."""
+        raise NotImplementedError
+
+    def map(self, xs: Iterable[In], /, *, return_exceptions: bool = False) -> Iterator[Out]:
+        """Answer for many inputs, in order, lazily and with bounded memory.
+
+        The first failed item raises; with ``return_exceptions`` its error stands in its place.
+        """
+        for x in xs:
+            try:
+                y = self(x)
+            except Exception as error:
+                if not return_exceptions:
+                    raise
+                y = error  # type: ignore[assignment]  # what return_exceptions asks for
+            yield y
+
+    async def amap(
+        self, xs: Iterable[In] | AsyncIterable[In], /, *, return_exceptions: bool = False
+    ) -> AsyncIterator[Out]:
+        """Answer for many inputs like :meth:`map`, without blocking the event loop."""
+        async for x in each(xs):
+            try:
+                y = await self.acall(x)
+            except Exception as error:
+                if not return_exceptions:
+                    raise
+                y = error  # type: ignore[assignment]  # what return_exceptions asks for
+            yield y
+
+    def open(self) -> None:
+        """Open the whole tree, parts first: load what loads, warm what warms. Counted."""
+        _life.open_tree(self)
+
+    async def aopen(self) -> None:
+        """Open the whole tree without blocking the event loop."""
+        await _life.aopen_tree(self)
+
+    def close(self, *, drain: bool = True, timeout: float | None = None) -> None:
+        """Undo one open, parents first; the last one closes.
+
+        With ``drain``, accepted work is finished first, for at most ``timeout`` seconds; what is
+        left then fails with :class:`~modelserve.Closed`.
+        """
+        _life.close_tree(self, drain, timeout)
+
+    async def aclose(self, *, drain: bool = True, timeout: float | None = None) -> None:
+        """Undo one open without blocking the event loop."""
+        await _life.aclose_tree(self, drain, timeout)
+
+    def __enter__(self) -> Self:
+        """Open the tree."""
+        self.open()
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Close the tree."""
+        self.close()
+
+    async def __aenter__(self) -> Self:
+        """Open the tree."""
+        await self.aopen()
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Close the tree."""
+        await self.aclose()
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        """Remember under which attribute a decorated method stands."""
+        self.life.attribute = name
+
+    @overload
+    def __get__(self, instance: None, owner: type | None = None) -> Self: ...
+    @overload
+    def __get__(self, instance: object, owner: type | None = None) -> Self: ...
+    def __get__(self, instance: object | None, owner: type | None = None) -> Self:
+        """Give a decorated method one predictor an instance."""
+        if instance is None or not self.unbound:
+            return self
+        return bound(self, instance)
+
+    def bind(self, instance: object) -> Self:
+        """Make this anew over parts that are bound to ``instance``."""
+        return self._spec.again(lambda part: part.bind(instance))
+
+    def __reduce__(self) -> str | tuple[Any, ...]:
+        """Pickle cold: by name where this is a module's attribute, else by parts."""
+        name = getattr(self, "__qualname__", None)
+        module = sys.modules.get(getattr(self, "__module__", ""))
+        if name is not None and getattr(module, name, None) is self:
+            return str(name)
+        return Spec.again, (self._spec, None)
+
+    def __repr__(self) -> str:
+        """Show configuration and counts."""
+        shown = ", ".join(f"{key}={value!r}" for key, value in self.stats._asdict().items())
+        return f"{self.kind}({self.name!r}, {shown})"
+
+    def _repr_html_(self) -> str:
+        from html import escape
+
+        from modelserve.predictor._tree import describe
+
+        return f"<pre>{escape(describe(self))}</pre>"
+
+    # What a primitive of the library fills in.
+
+    def summary(self) -> str:
+        """Configuration and counts in a few words, for ``describe``."""
+        return ""
+
+    def health(self) -> PartHealth:
+        """How this part is, without its parts."""
+        return PartHealth("closed") if self.life.closed else PartHealth("ready")
+
+    def stamp(self) -> Stamp | None:
+        """The version that this part would hand out now, if it hands out versions."""
+        return None
+
+    def warm(self, x: In) -> None:
+        """Run an input down this part and what is below, counted nowhere."""
+        for part in self.parts.values():
+            part.warm(x)
+
+    async def awarm(self, x: In) -> None:
+        """Run an input down like :meth:`warm`, without blocking the event loop."""
+        for part in self.parts.values():
+            await part.awarm(x)
+
+    def start(self) -> None:
+        """Become ready to answer; called at every open, so it may have been done."""
+
+    async def astart(self) -> None:
+        """Become ready without blocking the event loop."""
+        self.start()
+
+    def stop(self, drain: bool, timeout: float | None) -> None:  # noqa: FBT001 - internal
+        """Give up threads and models."""
+
+    async def astop(self, drain: bool, timeout: float | None) -> None:  # noqa: FBT001 - internal
+        """Give up threads and models without blocking the event loop."""
+        self.stop(drain, timeout)
+
+    def closed_error(self) -> Closed:
+        """The error of a call after ``close()``."""
+        return Closed(f"{self.name!r} is closed: open it again with `with predictor:`")
+
+
+class Spec(NamedTuple):
+    """How a primitive was made, to make it again: in another process, or for an instance."""
+
+    make: Callable[..., Any]
+    parts: tuple[Any, ...]
+    options: Mapping[str, Any]
+
+    def again(self, change: Callable[[Any], Any] | None) -> Any:
+        """Make it anew, over changed parts if ``change`` is given."""
+        parts = self.parts if change is None else tuple(change(part) for part in self.parts)
+        return self.make(*parts, **self.options)
+
+
+async def each(xs: Iterable[In] | AsyncIterable[In]) -> AsyncIterator[In]:
+    """Iterate over either kind of iterable."""
+    if isinstance(xs, AsyncIterable):
+        async for x in xs:
+            yield x
+    else:
+        for x in xs:
+            yield x
+
+
+def chunks(xs: Iterable[In], size: int) -> Iterator[list[In]]:
+    """Cut an iterable into lists of at most ``size``."""
+    iterator = iter(xs)
+    while chunk := list(itertools.islice(iterator, size)):
+        yield chunk
+
+
+async def achunks(xs: Iterable[In] | AsyncIterable[In], size: int) -> AsyncIterator[list[In]]:
+    """Cut either kind of iterable into lists of at most ``size``."""
+    chunk: list[In] = []
+    async for x in each(xs):
+        chunk.append(x)
+        if len(chunk) == size:
+            yield chunk
+            chunk = []
+    if chunk:
+        yield chunk

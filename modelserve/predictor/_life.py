@@ -1,0 +1,116 @@
+"""The life of a tree: counted opens, parts first; closes, parents first."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from modelserve.predictor._base import Primitive
+
+
+class Life:
+    """How often a part was opened, and whether it is closed."""
+
+    __slots__ = ("attribute", "closed", "lock", "opens")
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.opens = 0
+        self.closed = False
+        self.attribute: str | None = None
+
+    def enter(self) -> None:
+        with self.lock:
+            self.opens += 1
+            self.closed = False
+
+    def leave(self, *, counted: bool) -> bool:
+        """Undo one open, if one was counted; say whether this ended it."""
+        with self.lock:
+            if counted and self.opens:
+                self.opens -= 1
+            if self.opens or self.closed:
+                return False
+            self.closed = True
+            return True
+
+
+def postorder(root: Primitive[Any, Any]) -> list[Primitive[Any, Any]]:
+    """List every part of a tree once, parts before what they are parts of."""
+    seen: dict[int, Primitive[Any, Any]] = {}
+    entered: set[int] = set()
+
+    def visit(p: Primitive[Any, Any]) -> None:
+        if id(p) in entered:
+            return
+        entered.add(id(p))
+        for part in p.parts.values():
+            visit(part)
+        seen[id(p)] = p
+
+    visit(root)
+    return list(seen.values())
+
+
+def open_tree(root: Primitive[Any, Any]) -> None:
+    opened: list[Primitive[Any, Any]] = []
+    for part in postorder(root):
+        part.life.enter()
+        opened.append(part)
+        try:
+            part.start()
+        except BaseException:
+            for each in reversed(opened):
+                if each.life.leave(counted=True):
+                    each.stop(False, None)
+            raise
+
+
+async def aopen_tree(root: Primitive[Any, Any]) -> None:
+    opened: list[Primitive[Any, Any]] = []
+    for part in postorder(root):
+        part.life.enter()
+        opened.append(part)
+        try:
+            await part.astart()
+        except BaseException:
+            for each in reversed(opened):
+                if each.life.leave(counted=True):
+                    await each.astop(False, None)
+            raise
+
+
+def _leaving(root: Primitive[Any, Any]) -> list[Primitive[Any, Any]]:
+    """Undo one open of every part; list those it ended, parents first.
+
+    A root that is closed already has no open to undo, so closing twice takes nothing away from
+    other trees that share its parts.
+    """
+    with root.life.lock:
+        if root.life.closed:
+            return []
+        counted = root.life.opens > 0
+    return [part for part in reversed(postorder(root)) if part.life.leave(counted=counted)]
+
+
+def close_tree(root: Primitive[Any, Any], drain: bool, timeout: float | None) -> None:  # noqa: FBT001
+    first: BaseException | None = None
+    for part in _leaving(root):
+        try:
+            part.stop(drain, timeout)
+        except BaseException as error:  # noqa: BLE001 - the other parts are closed all the same
+            first = first or error
+    if first is not None:
+        raise first
+
+
+async def aclose_tree(root: Primitive[Any, Any], drain: bool, timeout: float | None) -> None:  # noqa: FBT001
+    first: BaseException | None = None
+    for part in _leaving(root):
+        try:
+            await part.astop(drain, timeout)
+        except BaseException as error:  # noqa: BLE001 - the other parts are closed all the same
+            first = first or error
+    if first is not None:
+        raise first

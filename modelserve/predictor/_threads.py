@@ -1,0 +1,104 @@
+"""Threads of the library's own: a small pool for sync functions, one loop for async ones.
+
+A function in the pool may call a predictor that needs the pool in turn. Pools are therefore
+kept by depth: work of one depth waits only for work one deeper, so none waits for itself.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from contextvars import Context, copy_context
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from modelserve.errors import from_model
+from modelserve.predictor._fork import on_fork
+from modelserve.predictor._waiting import deliver, running_loop
+from modelserve.request import current, deeper, in_scope
+
+if TYPE_CHECKING:
+    from asyncio import AbstractEventLoop
+    from collections.abc import Coroutine
+    from concurrent.futures import Executor
+
+    from modelserve.predictor._waiting import Sink
+
+T = TypeVar("T")
+In = TypeVar("In")
+
+POOL_SIZE = 16
+"""Threads a pool: enough to keep cores busy while some calls wait for I/O."""
+
+
+class Threads:
+    """The pools and the background loop of this process."""
+
+    def __init__(self) -> None:
+        self.after_fork()
+
+    def after_fork(self) -> None:
+        self._lock = threading.Lock()
+        self._pools: dict[int, Executor] = {}
+        self._loop: AbstractEventLoop | None = None
+
+    def pool(self, depth: int) -> Executor:
+        """Return the pool for calls that already hopped ``depth`` times."""
+        with self._lock:
+            pool = self._pools.get(depth)
+            if pool is None:
+                from concurrent.futures import ThreadPoolExecutor
+
+                on_fork(self)
+                pool = ThreadPoolExecutor(POOL_SIZE, thread_name_prefix=f"modelserve-{depth}")
+                self._pools[depth] = pool
+            return pool
+
+    def loop(self) -> AbstractEventLoop:
+        """Return the loop on which sync callers' async work runs, started at first need."""
+        with self._lock:
+            if self._loop is None:
+                import asyncio
+
+                on_fork(self)
+                self._loop = asyncio.new_event_loop()
+                thread = threading.Thread(
+                    target=self._loop.run_forever, name="modelserve-loop", daemon=True
+                )
+                Context().run(thread.start)
+            return self._loop
+
+
+threads = Threads()
+
+
+def hop(sink: Sink, fn: Callable[[In], Any], x: In, name: str, executor: Executor | None) -> None:
+    """Run ``fn(x)`` on a pool's thread in the caller's context and settle ``sink`` with it."""
+    scope = deeper(current())
+    context = copy_context()
+
+    def job() -> None:
+        value, error = None, None
+        try:
+            value = context.run(in_scope, scope, fn, x)
+        except BaseException as raised:  # noqa: BLE001 - a pool's thread has nobody to tell
+            error = from_model(raised, name)
+        deliver([(sink, value, error)])
+
+    Context().run((executor or threads.pool(scope.depth)).submit, job)
+
+
+def block_on(acall: Callable[[In], Coroutine[Any, Any, T]], x: In, name: str) -> T:
+    """Run ``acall(x)`` on the background loop and wait, for callers without a loop."""
+    import asyncio
+
+    refuse_on_loop(name)
+    return asyncio.run_coroutine_threadsafe(acall(x), threads.loop()).result()
+
+
+def refuse_on_loop(name: str) -> None:
+    """Refuse the sync face of an async tree where it would block the loop it may need."""
+    if running_loop() is not None:
+        raise RuntimeError(
+            f"{name!r} has an async part and an event loop runs on this thread: "
+            "use `await predictor.acall(x)`"
+        )

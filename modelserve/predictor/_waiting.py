@@ -1,0 +1,162 @@
+"""How callers wait: one sink a caller, whatever it runs on, and one way to settle many at once."""
+
+from __future__ import annotations
+
+import math
+import sys
+from _thread import allocate_lock
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+
+from modelserve.errors import DeadlineExceeded
+
+if TYPE_CHECKING:
+    from asyncio import AbstractEventLoop, Future
+    from concurrent.futures import Future as ThreadFuture
+
+    from modelserve.request import Request
+
+LONGEST = 1e6
+"""Seconds that a lock can be asked to wait at once on every platform."""
+
+
+class Sink(Protocol):
+    """Where one caller's answer goes."""
+
+    loop: AbstractEventLoop | None
+
+    def done(self) -> bool:
+        """Whether nobody waits here any more."""
+        ...
+
+    def settle(self, value: Any, error: BaseException | None) -> None:
+        """Hand over the answer, on ``loop`` if there is one."""
+        ...
+
+
+Outcome: TypeAlias = tuple[Sink, Any, BaseException | None]
+
+
+class ThreadSink:
+    """A caller that blocks on a thread: one raw lock, no condition, no event."""
+
+    __slots__ = ("_error", "_left", "_lock", "_value", "loop")
+
+    def __init__(self) -> None:
+        self.loop: AbstractEventLoop | None = None
+        self._lock = allocate_lock()
+        self._lock.acquire()
+        self._left = False
+        self._value: Any = None
+        self._error: BaseException | None = None
+
+    def done(self) -> bool:
+        return self._left or not self._lock.locked()
+
+    def settle(self, value: Any, error: BaseException | None) -> None:
+        self._value, self._error = value, error
+        self._lock.release()
+
+    def leave(self) -> None:
+        self._left = True
+
+    def wait(self, scope: Request | None, name: str) -> Any:
+        """Wait for the answer, at most until the deadline in force."""
+        try:
+            self._acquire(scope, name)
+        except BaseException:
+            self.leave()
+            raise
+        if self._error is not None:
+            raise self._error
+        return self._value
+
+    def _acquire(self, scope: Request | None, name: str) -> None:
+        while True:
+            remaining = math.inf if scope is None else scope.remaining()
+            if remaining <= 0 and self._lock.locked():
+                raise DeadlineExceeded(f"the deadline passed while waiting for {name!r}")
+            if remaining == math.inf:
+                self._lock.acquire()
+                return
+            if self._lock.acquire(timeout=min(max(remaining, 0.0), LONGEST)):
+                return
+
+
+class LoopSink:
+    """A caller that awaits a future of its own loop."""
+
+    __slots__ = ("future", "loop")
+
+    def __init__(self, loop: AbstractEventLoop) -> None:
+        self.loop: AbstractEventLoop | None = loop
+        self.future: Future[Any] = loop.create_future()
+
+    def done(self) -> bool:
+        return self.future.done()
+
+    def settle(self, value: Any, error: BaseException | None) -> None:
+        if self.future.done():
+            return
+        if error is None:
+            self.future.set_result(value)
+        else:
+            self.future.set_exception(error)
+
+    def leave(self) -> None:
+        if not self.future.cancel() and not self.future.cancelled():
+            self.future.exception()  # seen: nobody else will ask
+
+
+class FutureSink:
+    """A caller that holds a ``concurrent.futures.Future``."""
+
+    __slots__ = ("future", "loop")
+
+    def __init__(self, future: ThreadFuture[Any]) -> None:
+        self.loop: AbstractEventLoop | None = None
+        self.future = future
+
+    def done(self) -> bool:
+        return self.future.done()
+
+    def settle(self, value: Any, error: BaseException | None) -> None:
+        if not self.future.set_running_or_notify_cancel():
+            return
+        if error is None:
+            self.future.set_result(value)
+        else:
+            self.future.set_exception(error)
+
+
+def running_loop() -> AbstractEventLoop | None:
+    """Return the loop that runs on this thread, or None, without importing asyncio."""
+    events = sys.modules.get("asyncio.events")
+    return None if events is None else events._get_running_loop()  # noqa: SLF001
+
+
+def deliver(outcomes: Iterable[Outcome]) -> None:
+    """Settle many callers: one wake-up a loop; a loop that has closed harms nobody else."""
+    loops: dict[AbstractEventLoop, list[Outcome]] = {}
+    for outcome in outcomes:
+        loop = outcome[0].loop
+        if loop is None:
+            outcome[0].settle(outcome[1], outcome[2])
+        else:
+            loops.setdefault(loop, []).append(outcome)
+    if not loops:
+        return
+    here = running_loop()
+    for loop, group in loops.items():
+        if loop is here:
+            _settle(group)
+            continue
+        try:
+            loop.call_soon_threadsafe(_settle, group)
+        except RuntimeError:  # closed: its callers went with it
+            continue
+
+
+def _settle(outcomes: list[Outcome]) -> None:
+    for sink, value, error in outcomes:
+        sink.settle(value, error)
