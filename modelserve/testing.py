@@ -1,7 +1,6 @@
 """Stand-ins that put a test in charge: a clock, a predictor behind a gate, a log of events.
 
-None of them sleeps or polls, and none waits for ever: a test that forgets to open a gate fails
-with a message instead of hanging.
+None sleeps or polls, and none waits for ever: a gate that nobody opens is an error, not a hang.
 """
 
 from __future__ import annotations
@@ -9,8 +8,9 @@ from __future__ import annotations
 import math
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future, wait
+from contextlib import contextmanager
 from typing import Any, Generic
 
 from typing_extensions import TypeVar
@@ -42,20 +42,11 @@ class FakeClock:
         return self._now
 
     def advance(self, seconds: float) -> None:
-        """Move on. Raises ValueError unless ``seconds`` is finite and at least zero.
-
-        >>> FakeClock().advance(-1.0)
-        Traceback (most recent call last):
-            ...
-        ValueError: cannot advance by -1.0 s: a clock only moves on
-        """
+        """Move on. Raises ValueError unless ``seconds`` is finite and at least zero."""
         if not 0 <= seconds < math.inf:
             raise ValueError(f"cannot advance by {seconds} s: a clock only moves on")
         with self._lock:
             self._now += seconds
-
-    def __repr__(self) -> str:
-        return f"FakeClock(now={self._now})"
 
 
 def _same(x: Any) -> Any:
@@ -116,17 +107,14 @@ class _Gate(Generic[_In, _Out]):
 
     def wait_entered(self, n: int = 1, timeout: float = 10.0) -> None:
         """Block until ``n`` calls have come in all; TimeoutError after ``timeout`` seconds."""
-        self._came(_wait(self._entry(n), timeout), n, timeout)
+        _wait(*self._watch(n, timeout))
 
     async def await_entered(self, n: int = 1, timeout: float = 10.0) -> None:
         """Wait as ``wait_entered`` does, without blocking the event loop."""
-        self._came(await _await(self._entry(n), timeout), n, timeout)
+        await _await(*self._watch(n, timeout))
 
-    def __repr__(self) -> str:
-        state = "open" if self._passes else "shut"
-        return f"{type(self).__name__}({self.__name__!r}, {state}, {self.entered} entered)"
-
-    def _enter(self, x: _In) -> Future[None]:
+    @contextmanager
+    def _turn(self, x: _In) -> Generator[tuple[Future[None], float, str], None, None]:
         ticket: Future[None] = Future()
         with self._lock:
             self._calls.append(x)
@@ -137,56 +125,47 @@ class _Gate(Generic[_In, _Out]):
                 _settle(ticket)
             else:
                 self._waiting.append(ticket)
-            self._tell()
-        return ticket
+            for n, entry in self._watching:
+                if n == len(self._calls):
+                    _settle(entry)
+        try:
+            yield ticket, self._limit, f"nobody opened {self.__name__!r}"
+        finally:
+            with self._lock:
+                self._inside -= 1
 
-    def _leave(self) -> None:
-        with self._lock:
-            self._inside -= 1
-
-    def _entry(self, n: int) -> Future[None]:
+    def _watch(self, n: int, timeout: float) -> tuple[Future[None], float, str]:
         entry: Future[None] = Future()
         with self._lock:
-            self._watching.append((n, entry))
-            self._tell()
-        return entry
-
-    def _tell(self) -> None:
-        for n, entry in self._watching:
-            if n <= len(self._calls) and not entry.done():
+            if n > len(self._calls):
+                self._watching.append((n, entry))
+            else:
                 _settle(entry)
-
-    def _came(self, in_time: bool, n: int, timeout: float) -> None:
-        if not in_time:
-            came = f"{self.entered} of {n} calls came to {self.__name__!r}"
-            raise TimeoutError(f"{came} within {timeout} s")
-
-    def _answer(self, x: _In, opened: bool) -> _Out:
-        if not opened:
-            shut = f"{self.__name__!r} stayed shut for {self._limit} s"
-            raise TimeoutError(f"{shut}: call open() or open_one()")
-        return self._fn(x)
+        return entry, timeout, f"fewer than {n} calls came to {self.__name__!r}"
 
 
 def _settle(ticket: Future[None]) -> bool:
     """Let a waiter go on; False if it has given up."""
-    waits = ticket.set_running_or_notify_cancel()
-    if waits:
+    if waits := ticket.set_running_or_notify_cancel():
         ticket.set_result(None)
     return waits
 
 
-def _wait(ticket: Future[None], limit: float) -> bool:
-    """Block until a ticket is settled; False if it was not in time."""
-    return bool(wait([ticket], limit).done) or not ticket.cancel()
+def _wait(ticket: Future[None], limit: float, late: str) -> None:
+    wait([ticket], limit)
+    if ticket.cancel():
+        raise TimeoutError(f"{late} within {limit} s")
 
 
-async def _await(ticket: Future[None], limit: float) -> bool:
-    """Wait until a ticket is settled, on the running loop; False if it was not in time."""
+async def _await(ticket: Future[None], limit: float, late: str) -> None:
     import asyncio
 
-    done, _ = await asyncio.wait([asyncio.wrap_future(ticket)], timeout=limit)
-    return bool(done) or not ticket.cancel()
+    try:
+        await asyncio.wait([asyncio.wrap_future(ticket)], timeout=limit)
+    finally:  # also of a caller that was cancelled, which else would take another's turn
+        left = ticket.cancel()
+    if left:
+        raise TimeoutError(f"{late} within {limit} s")
 
 
 class AsyncGatedPredictor(_Gate[_In, _Out]):
@@ -205,11 +184,9 @@ class AsyncGatedPredictor(_Gate[_In, _Out]):
 
     async def __call__(self, x: _In, /) -> _Out:
         """Wait at the gate, then answer."""
-        ticket = self._enter(x)
-        try:
-            return self._answer(x, await _await(ticket, self._limit))
-        finally:
-            self._leave()
+        with self._turn(x) as turn:
+            await _await(*turn)
+            return self._fn(x)
 
 
 class GatedPredictor(_Gate[_In, _Out]):
@@ -232,11 +209,9 @@ class GatedPredictor(_Gate[_In, _Out]):
 
     def __call__(self, x: _In, /) -> _Out:
         """Wait at the gate, then answer."""
-        ticket = self._enter(x)
-        try:
-            return self._answer(x, _wait(ticket, self._limit))
-        finally:
-            self._leave()
+        with self._turn(x) as turn:
+            _wait(*turn)
+            return self._fn(x)
 
 
 class EventLog:
@@ -250,38 +225,26 @@ class EventLog:
     """
 
     def __init__(self) -> None:
-        self._changed = threading.Condition()
+        self._lock = threading.Lock()
         self._events: list[Event] = []
 
     def __call__(self, event: Event, /) -> None:
         """Keep an event."""
-        with self._changed:
+        with self._lock:
             self._events.append(event)
-            self._changed.notify_all()
 
     def of(self, kind: type[_E]) -> list[_E]:
         """Return the events of one type so far, in order."""
         return [event for event in self if isinstance(event, kind)]
 
-    def wait(self, kind: type[_E], n: int = 1, timeout: float = 10.0) -> list[_E]:
-        """Block until ``n`` events of a type are here and return those of it.
-
-        Raises TimeoutError after ``timeout`` seconds.
-        """
-        with self._changed:
-            if not self._changed.wait_for(lambda: len(self.of(kind)) >= n, timeout):
-                came = len(self.of(kind))
-                raise TimeoutError(f"{came} of {n} {kind.__name__} came within {timeout} s")
-            return self.of(kind)
-
     def clear(self) -> None:
         """Forget all events."""
-        with self._changed:
+        with self._lock:
             self._events.clear()
 
     def __len__(self) -> int:
         return len(self._events)
 
     def __iter__(self) -> Iterator[Event]:
-        with self._changed:
+        with self._lock:
             return iter(list(self._events))

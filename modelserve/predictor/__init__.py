@@ -16,7 +16,7 @@ from modelserve.predictor._fork import on_fork
 from modelserve.predictor._laws import check_call
 from modelserve.predictor._lift import Function, Inline, inline, lift, predictor, wraps
 from modelserve.predictor._names import name_of
-from modelserve.predictor._threads import block_on, hop, refuse_on_loop
+from modelserve.predictor._threads import background_loop, block_on, hop, refuse_on_loop
 from modelserve.predictor._tree import Health, awarm, describe, health, walk, warm
 from modelserve.predictor._waiting import (
     FutureSink,
@@ -44,6 +44,7 @@ __all__ = [
     "ThreadSink",
     "achunks",
     "awarm",
+    "background_loop",
     "block_on",
     "check_call",
     "chunks",

@@ -71,6 +71,11 @@ class Threads:
 threads = Threads()
 
 
+def background_loop() -> AbstractEventLoop:
+    """Return the loop of the library's own, for callers that have none."""
+    return threads.loop()
+
+
 def hop(sink: Sink, fn: Callable[[In], Any], x: In, name: str, executor: Executor | None) -> None:
     """Run ``fn(x)`` on a pool's thread in the caller's context and settle ``sink`` with it."""
     scope = deeper(current())

@@ -1,21 +1,21 @@
-"""ModelLoader: a model that comes, changes and goes without anybody noticing."""
+"""ModelLoader itself: loading once, swapping at once."""
 
 from __future__ import annotations
 
 import functools
 import itertools
 import os
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterable
 from contextvars import Context
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar, cast, final
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast, final
 
 from modelserve import formats
 from modelserve.errors import Forked, ModelLoadError, ModelServeError, from_model, own
 from modelserve.events import Event, Hook, Loaded, LoadFailed, Retired, tell
+from modelserve.loader._source import open_source
+from modelserve.loader._version import LoaderStats, Stamps, Version
 from modelserve.predictor import (
     PartHealth,
     Primitive,
@@ -24,7 +24,6 @@ from modelserve.predictor import (
     ThreadSink,
     deliver,
     hop,
-    name_of,
     on_fork,
     running_loop,
 )
@@ -33,27 +32,8 @@ from modelserve.request import Stamp, current
 if TYPE_CHECKING:
     from modelserve.typing import Clock
 
-__all__ = ["LoaderStats", "ModelLoader"]
-
 In = TypeVar("In")
 Out = TypeVar("Out")
-
-
-class LoaderStats(NamedTuple):
-    """Counts of a loader, and the version it serves; ``load_seconds`` is the last load's."""
-
-    version: str | None
-    loads: int
-    failures: int
-    load_seconds: float
-
-
-class Version(NamedTuple):
-    """One loaded model: how to call it, and the stamp that it leaves."""
-
-    model: Any
-    call: Callable[[Any], Any]
-    stamp: Stamp
 
 
 @final
@@ -102,7 +82,7 @@ class ModelLoader(Primitive[In, Out]):
     ) -> None:
         if mode not in {"lazy", "eager", "background"}:
             raise ValueError(f"mode={mode!r}: pass 'lazy', 'eager' or 'background'")
-        self._source, default_name = _source(source)
+        self._source, default_name = open_source(source)
         self._predict = predict
         self._mode = mode
         self._given_version = version
@@ -121,7 +101,7 @@ class ModelLoader(Primitive[In, Out]):
         super().__init__(name or default_name, {}, Spec(ModelLoader, (source,), options))
         self._now: Version | None = None
         self._before: Version | None = None
-        self._known: dict[str, Stamp] = {}
+        self._stamps = Stamps(self.name)
         self._numbers = itertools.count(1)
         self._loads = self._failures = 0
         self._load_seconds = 0.0
@@ -346,7 +326,7 @@ class ModelLoader(Primitive[In, Out]):
         started = self._clock()
         try:
             version = self._fetch()
-        except Exception as raised:
+        except Exception as raised:  # noqa: BLE001 - as one of ours, below
             error = self._failed(raised, self._clock() - started)
             raise error from (None if error is raised else raised)
         self._error = None
@@ -362,24 +342,12 @@ class ModelLoader(Primitive[In, Out]):
         artefact = self._source(None if now is None else now.stamp.version)
         if artefact is None:
             return cast("Version", now)
-        model = artefact.model
-        predict = self._predict
-        if predict is None:
-            call = formats.caller(model)
-        else:
-            call = functools.partial(predict, model)
+        model, predict = artefact.model, self._predict
+        call = formats.caller(model) if predict is None else functools.partial(predict, model)
         for x in self._warmup:
             call(x)
         label = self._given_version or artefact.version or str(next(self._numbers))
-        return Version(model, call, self._stamp_of(label))
-
-    def _stamp_of(self, label: str) -> Stamp:
-        """A version that comes back brings its stamp along, and answers made by it count again."""
-        stamp = self._known.pop(label, None) or Stamp(self.name, label)
-        self._known[label] = stamp
-        if len(self._known) > KNOWN_VERSIONS:
-            del self._known[next(iter(self._known))]
-        return stamp
+        return Version(model, call, self._stamps.of(label))
 
     def _failed(self, error: Exception, seconds: float) -> Exception:
         self._failures += 1
@@ -409,23 +377,3 @@ class ModelLoader(Primitive[In, Out]):
     def _tell(self, event: Event) -> None:
         if self._on_event is not None:
             tell(self._on_event, event)
-
-
-KNOWN_VERSIONS = 64
-"""How many versions of a loader are known again when they come back."""
-
-Source = Callable[["str | None"], "formats.Artefact | None"]
-
-
-def _source(source: Any) -> tuple[Source, str]:
-    """Return how to fetch a model unless it is of the version given, and what to call it."""
-    torch = sys.modules.get("torch")
-    if torch is not None and isinstance(source, torch.nn.Module):
-        return lambda _: formats.Artefact(source, None), type(source).__name__
-    if callable(source):
-        return lambda _: formats.Artefact(source(), None), name_of(source)
-    if isinstance(source, str | os.PathLike):
-        path = Path(source)
-        formats.find(path)
-        return lambda version: formats.read(path, unless=version), path.stem
-    raise TypeError(f"{source!r} is no source: pass a path or a function of no arguments")

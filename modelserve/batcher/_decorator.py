@@ -1,0 +1,68 @@
+"""The batcher as a decorator."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar, overload
+
+from typing_extensions import Unpack
+
+from modelserve.batcher._batcher import DynamicBatcher
+from modelserve.batcher._options import Options
+from modelserve.typing import Rows
+
+FnIn = TypeVar("FnIn")
+FnOut = TypeVar("FnOut")
+
+
+class Batched:
+    """A decorator with its options; see :func:`batched`."""
+
+    def __init__(self, options: Options) -> None:
+        self._options = options
+
+    @overload
+    def __call__(
+        self, fn: Callable[[list[FnIn]], Awaitable[Rows[FnOut]]], /
+    ) -> DynamicBatcher[FnIn, FnOut]: ...
+    @overload
+    def __call__(
+        self, fn: Callable[[list[FnIn]], Rows[FnOut]], /
+    ) -> DynamicBatcher[FnIn, FnOut]: ...
+    @overload
+    def __call__(
+        self, fn: Callable[[FnIn], Awaitable[Rows[FnOut]]], /
+    ) -> DynamicBatcher[FnIn, FnOut]: ...
+    @overload
+    def __call__(self, fn: Callable[[FnIn], Rows[FnOut]], /) -> DynamicBatcher[FnIn, FnOut]: ...
+    @overload
+    def __call__(self, fn: Callable[[FnIn], Any], /) -> DynamicBatcher[FnIn, Any]: ...
+    @overload
+    def __call__(
+        self, fn: Callable[[Any, list[FnIn]], Awaitable[Rows[FnOut]]], /
+    ) -> DynamicBatcher[FnIn, FnOut]: ...
+    @overload
+    def __call__(
+        self, fn: Callable[[Any, list[FnIn]], Rows[FnOut]], /
+    ) -> DynamicBatcher[FnIn, FnOut]: ...
+    @overload
+    def __call__(self, fn: Callable[[Any, FnIn], Any], /) -> DynamicBatcher[FnIn, Any]: ...
+    def __call__(self, fn: Callable[..., Any], /) -> DynamicBatcher[Any, Any]:
+        """Lift the batch function."""
+        return DynamicBatcher(fn, **self._options)
+
+
+def batched(**options: Unpack[Options]) -> Batched:
+    """Decorate a batch function or method: callers hand over one item each.
+
+    The options are those of :class:`DynamicBatcher`. Decorating a method gives one batcher an
+    instance.
+
+    >>> import modelserve as ms
+    >>> @ms.batched(max_batch_size=64)
+    ... def lengths(texts: list[str]) -> list[int]:
+    ...     return [len(text) for text in texts]
+    >>> lengths("four"), list(lengths.map(["a", "bc"]))
+    (4, [1, 2])
+    """
+    return Batched(options)

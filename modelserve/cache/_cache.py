@@ -1,0 +1,364 @@
+"""PredictionCache itself: its two faces, for one input and for many."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import (
+    AsyncIterable,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Hashable,
+    Iterable,
+    Iterator,
+    MutableMapping,
+)
+from typing import TYPE_CHECKING, Any, TypeVar, cast, final, overload
+
+import cachetools
+from typing_extensions import Unpack
+
+from modelserve._policy import keys
+from modelserve.cache._fill import Filler
+from modelserve.cache._flight import Claim, Entry, Flight
+from modelserve.cache._many import ANEW, Found, Plan
+from modelserve.cache._options import Options
+from modelserve.cache._table import CacheStats, Marks, Table
+from modelserve.errors import DeadlineExceeded
+from modelserve.predictor import (
+    Primitive,
+    Sink,
+    Spec,
+    ThreadSink,
+    achunks,
+    check_call,
+    chunks,
+    lift,
+    on_fork,
+    refuse_on_loop,
+    running_loop,
+    walk,
+    wraps,
+)
+from modelserve.request import Note, current
+
+if TYPE_CHECKING:
+    from modelserve.request import Request
+    from modelserve.typing import Clock
+
+In = TypeVar("In")
+Out = TypeVar("Out")
+FnIn = TypeVar("FnIn")
+FnOut = TypeVar("FnOut")
+
+CHUNK = 256
+"""Inputs of a ``map`` that are looked up together."""
+
+
+@final
+class PredictionCache(Primitive[In, Out]):
+    """Remember predictions by input, for a time, as long as the models that made them serve.
+
+    Inputs may be arrays, tensors, text, bytes, numbers, None, and lists, tuples and dicts of such;
+    ``key`` is a function from any other input to one of these. The tenant of the request in force
+    is part of the key. An entry is no answer any more once a version that took part in it is
+    retired, wherever in the tree below its loader stands. ``version``, a text or a function of no
+    arguments, tells of changes that no loader knows.
+
+    Threads and tasks that ask for the same input at once wait for one run, which no caller's
+    cancellation or deadline ends for the others. Everyone gets the same value; arrays are copied
+    once and read-only.
+
+    One of ``maxsize``, in entries, dropping the least recently used, and ``store``, any cache of
+    ``cachetools`` or mutable mapping, is required. ``ttl`` is in seconds.
+
+    Raises ValueError without a bound and :class:`~modelserve.NestingError` over a splitter; a call
+    with an input that has no key raises TypeError.
+
+    >>> import modelserve as ms
+    >>> upper = ms.PredictionCache(str.upper, maxsize=2)
+    >>> upper("a"), upper("a"), upper.stats.hits
+    ('A', 'A', 1)
+    """
+
+    kind = "PredictionCache"
+    shares = "flight"
+    not_below = {"batch": "put the cache around the batcher"}  # noqa: RUF012 - never changed
+
+    @overload
+    def __init__(
+        self: PredictionCache[FnIn, FnOut],
+        predict: Callable[[FnIn], Awaitable[FnOut]],
+        **options: Unpack[Options],
+    ) -> None: ...
+    @overload
+    def __init__(
+        self: PredictionCache[FnIn, FnOut],
+        predict: Callable[[FnIn], FnOut],
+        **options: Unpack[Options],
+    ) -> None: ...
+    def __init__(  # noqa: PLR0913 - one word each, all of them of the field
+        self,
+        predict: Callable[[Any], Any],
+        *,
+        maxsize: int | None = None,
+        store: MutableMapping[Any, Any] | None = None,
+        ttl: float | None = None,
+        key: Callable[[Any], Any] | None = None,
+        version: str | Callable[[], str] | None = None,
+        name: str | None = None,
+        clock: Clock = time.monotonic,
+    ) -> None:
+        if (maxsize is None) == (store is None):
+            raise ValueError("a cache needs a bound: pass one of maxsize and store")
+        if maxsize is not None and maxsize < 1:
+            raise ValueError(f"maxsize={maxsize}: pass 1 or more")
+        if ttl is not None and not ttl > 0:
+            raise ValueError(f"ttl={ttl} is no time to live: pass seconds, more than 0")
+        part = lift(predict)
+        options = {
+            "maxsize": maxsize,
+            "store": store,
+            "ttl": ttl,
+            "key": key,
+            "version": version,
+            "name": name,
+            "clock": clock,
+        }
+        spec = Spec(PredictionCache, (predict,), options)
+        super().__init__(name or part.name, {part.name: part}, spec)
+        wraps(self, part)
+        self._part = part
+        self._maxsize = maxsize
+        self._key = key
+        self._version = version if version is None or callable(version) else lambda: version
+        self._used = _loaders_used_by_functions(self)
+        self._hit_note = Note(self.name, "cache", "hit")
+        self._notes = {
+            True: Note(self.name, "cache", "miss"),
+            False: Note(self.name, "cache", "join"),
+        }
+        kept = cachetools.LRUCache(maxsize or 0) if store is None else store
+        self._table = Table(kept, math.inf if ttl is None else ttl, clock, self._marks)
+        self._filler = Filler(part, self._table, self._marks)
+        self._armed = False
+
+    def after_fork(self) -> None:
+        """Forget the runs of the parent process; the entries are still true."""
+        self._table.after_fork()
+
+    @property
+    def stats(self) -> CacheStats:
+        """A snapshot of what happened so far."""
+        return self._table.stats()
+
+    def __call__(self, x: In, /) -> Out:
+        """Answer from memory, or run the model and remember."""
+        if self.is_async:
+            refuse_on_loop(self.name)
+        scope = current()
+        key = self._key_of(x, scope)
+        entry = self._table.look(key)
+        while entry is None:
+            sink = ThreadSink()
+            entry, flight, leads, came = self._claim(key, scope, sink)
+            if flight is None:
+                break
+            if not leads or self._filler.lead([(flight, x)], sink, scope):
+                self._wait(sink, scope)
+            if not flight.is_older_than(came):
+                flight.note(scope, self._notes[leads])
+                return cast("Out", flight.result(self.name))
+        return cast("Out", self._part(x)) if entry is None else self._hit(entry, scope)
+
+    async def acall(self, x: In, /) -> Out:
+        """Answer from memory, or run the model and remember, without blocking the loop."""
+        scope = current()
+        key = self._key_of(x, scope)
+        entry = self._table.look(key)
+        while entry is None:
+            from modelserve.predictor import _aio
+
+            sink = _aio.sink()
+            entry, flight, leads, came = self._claim(key, scope, sink)
+            if flight is None:
+                break
+            if leads:
+                flight.sinks.append(sink)
+                self._filler.spawn([(flight, x)])
+            await _aio.wait(sink, scope, self.name)
+            if not flight.is_older_than(came):
+                flight.note(scope, self._notes[leads])
+                return cast("Out", flight.result(self.name))
+        return cast("Out", await self._part.acall(x)) if entry is None else self._hit(entry, scope)
+
+    def map(self, xs: Iterable[In], /, *, return_exceptions: bool = False) -> Iterator[Out]:
+        """Answer for many inputs, in order: duplicates run once, misses are handed on together."""
+        if self.is_async:
+            refuse_on_loop(self.name)
+        scope = current()
+        for chunk in chunks(xs, CHUNK):
+            plan = self._plan(chunk, scope, ThreadSink)
+            self._fill(plan, scope, return_exceptions)
+            for x, found in zip(chunk, plan.found, strict=True):
+                try:
+                    if found.sink is not None:
+                        self._wait(cast("ThreadSink", found.sink), scope)
+                    y = self._settled(found, scope)
+                    if y is ANEW:
+                        y = self(x)
+                except Exception as error:
+                    if not return_exceptions:
+                        raise
+                    y = error
+                yield cast("Out", y)
+
+    async def amap(
+        self, xs: Iterable[In] | AsyncIterable[In], /, *, return_exceptions: bool = False
+    ) -> AsyncIterator[Out]:
+        """Answer for many inputs like :meth:`map`, without blocking the event loop."""
+        from modelserve.predictor import _aio
+
+        scope = current()
+        async for chunk in achunks(xs, CHUNK):
+            plan = self._plan(chunk, scope, _aio.sink)
+            await self._afill(plan, scope, return_exceptions)
+            for x, found in zip(chunk, plan.found, strict=True):
+                try:
+                    if found.sink is not None:
+                        await _aio.wait(cast("_aio.LoopSink", found.sink), scope, self.name)
+                    y = self._settled(found, scope)
+                    if y is ANEW:
+                        y = await self.acall(x)
+                except Exception as error:
+                    if not return_exceptions:
+                        raise
+                    y = error
+                yield cast("Out", y)
+
+    def summary(self) -> str:
+        """Configuration and counts in a few words."""
+        stats = self.stats
+        bound = "" if self._maxsize is None else f" of {self._maxsize:,}"
+        joins = f", {stats.joins:,} joins" if stats.joins else ""
+        counts = f"{stats.hits:,} hits{joins}, {stats.misses:,} misses"
+        return f"{stats.entries:,}{bound} entries, {counts}"
+
+    def _key_of(self, x: In, scope: Request | None) -> Hashable:
+        if self.life.closed:
+            raise self.closed_error()
+        key = keys.key(x if self._key is None else self._key(x))
+        if self._version is not None:
+            key = (self._version(), key)
+        if scope is None:
+            return key
+        if scope.shared is not None:
+            check_call(self, scope)
+        return key if scope.tenant is None else (None, scope.tenant, key)
+
+    def _hit(self, entry: Entry, scope: Request | None) -> Out:
+        if scope is not None:
+            scope.trail.extend((*entry.stamps, self._hit_note))
+        return cast("Out", entry.give())
+
+    def _claim(
+        self, key: Hashable, scope: Request | None, sink: Sink, together: Flight | None = None
+    ) -> Claim:
+        if not self._armed:
+            self._armed = True
+            on_fork(self)
+        if scope is not None:
+            scope.check(self.name)
+        return self._table.claim(key, scope, sink, together)
+
+    def _wait(self, sink: ThreadSink, scope: Request | None) -> None:
+        if running_loop() is not None:
+            self.blocked_loop.add()
+        sink.wait(scope, self.name)
+
+    def _marks(self) -> Marks:
+        """Versions that no trail carries; unequal before and after a run, it is not kept."""
+        told = () if self._version is None else (self._version(),)
+        return (*told, *(loader.stamp() for loader in self._used))
+
+    def _plan(self, chunk: list[In], scope: Request | None, make_sink: Callable[[], Sink]) -> Plan:
+        """Look many inputs up at once: what was found for each, and what there is to run."""
+        plan = Plan([], [], {})
+        try:
+            for x in chunk:
+                plan.found.append(self._find(x, scope, make_sink, plan))
+        except BaseException:
+            self._filler.abandon(plan.leads)
+            raise
+        return plan
+
+    def _find(
+        self, x: In, scope: Request | None, make_sink: Callable[[], Sink], plan: Plan
+    ) -> Found:
+        try:
+            key = self._key_of(x, scope)
+        except TypeError as error:
+            return Found(error=error)
+        if key in plan.led:
+            self._table.count_join()
+            return Found(flight=plan.led[key])
+        entry = self._table.look(key)
+        if entry is not None:
+            return Found(entry=entry)
+        sink = make_sink()
+        together = plan.leads[0][0] if plan.leads else None
+        entry, flight, is_lead, came = self._claim(key, scope, sink, together)
+        if flight is None or not is_lead:
+            return Found(entry=entry, flight=flight, sink=sink if flight else None, came=came)
+        plan.led[key] = flight
+        plan.leads.append((flight, x))
+        return Found(flight=flight)
+
+    def _fill(self, plan: Plan, scope: Request | None, return_exceptions: bool) -> None:  # noqa: FBT001
+        if not plan.leads:
+            return
+        sink = ThreadSink()
+        try:
+            if self._filler.lead(plan.leads, sink, scope):
+                self._wait(sink, scope)
+        except DeadlineExceeded:
+            if not return_exceptions:
+                raise
+        plan.leads[0][0].note(scope, self._notes[True])
+
+    async def _afill(self, plan: Plan, scope: Request | None, return_exceptions: bool) -> None:  # noqa: FBT001
+        from modelserve.predictor import _aio
+
+        if not plan.leads:
+            return
+        sink = _aio.sink()
+        plan.leads[-1][0].sinks.append(sink)
+        self._filler.spawn(plan.leads)
+        try:
+            await _aio.wait(sink, scope, self.name)
+        except DeadlineExceeded:
+            if not return_exceptions:
+                raise
+        plan.leads[0][0].note(scope, self._notes[True])
+
+    def _settled(self, found: Found, scope: Request | None) -> Any:
+        """Give one input of many its answer, or ANEW if it must be asked for alone."""
+        if found.error is not None:
+            raise found.error
+        if found.entry is not None:
+            return self._hit(found.entry, scope)
+        flight = found.flight
+        if flight is None or flight.is_older_than(found.came):
+            return ANEW
+        if found.sink is not None:
+            flight.note(scope, self._notes[False])
+        return flight.result(self.name)
+
+
+def _loaders_used_by_functions(cache: Primitive[Any, Any]) -> list[Primitive[Any, Any]]:
+    """Loaders that a function names in ``uses=``: it may call them where no scope reaches."""
+    nodes = list(walk(cache))
+    functions = {node.path for node in nodes if node.part.parts_level == "any"}
+    below = (n.part for n in nodes if any(n.path[: len(f)] == f for f in functions))
+    return list(dict.fromkeys(part for part in below if type(part).stamp is not Primitive.stamp))

@@ -1,0 +1,20 @@
+"""What a cache can be told."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, MutableMapping
+from typing import Any, TypedDict
+
+from modelserve.typing import Clock
+
+
+class Options(TypedDict, total=False):
+    """What a cache can be told; see :class:`PredictionCache`."""
+
+    maxsize: int | None
+    store: MutableMapping[Any, Any] | None
+    ttl: float | None
+    key: Callable[[Any], Any] | None
+    version: str | Callable[[], str] | None
+    name: str | None
+    clock: Clock

@@ -1,0 +1,44 @@
+"""The versions of one loader."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from modelserve.request import Stamp
+
+KNOWN_VERSIONS = 64
+"""How many versions of a loader are known again when they come back."""
+
+
+class LoaderStats(NamedTuple):
+    """Counts of a loader, and the version it serves; ``load_seconds`` is the last load's."""
+
+    version: str | None
+    loads: int
+    failures: int
+    load_seconds: float
+
+
+class Version(NamedTuple):
+    """One loaded model: how to call it, and the stamp that it leaves."""
+
+    model: Any
+    call: Callable[[Any], Any]
+    stamp: Stamp
+
+
+class Stamps:
+    """The stamps of a loader's versions, by label."""
+
+    def __init__(self, loader: str) -> None:
+        self._loader = loader
+        self._known: dict[str, Stamp] = {}
+
+    def of(self, label: str) -> Stamp:
+        """A version that comes back brings its stamp along, and answers made by it count again."""
+        stamp = self._known.pop(label, None) or Stamp(self._loader, label)
+        self._known[label] = stamp
+        if len(self._known) > KNOWN_VERSIONS:
+            del self._known[next(iter(self._known))]
+        return stamp

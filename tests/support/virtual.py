@@ -1,0 +1,299 @@
+"""Try many schedules of async code in virtual time, each named by its seed.
+
+    explore(main, range(1000))    # main: a coroutine function; an error names its seed
+    run(main, seed=17)            # that schedule again
+
+**Time** is virtual: when nothing is ready it jumps to the next timer, so an hour costs nothing and
+``clock=loop.time`` keeps the code under test in step. A step takes no time, or with ``pace=`` a
+random time below that, which lets timers fire in the middle of work.
+
+**Order.** One callback runs at a time, drawn from those that are ready. asyncio promises that
+callbacks run in the order of ``call_soon``, so these keep it: plain ones among themselves, and on
+one future its callbacks and the tasks that wait for it. It promises no order between tasks, nor
+between a task and callbacks it does not wait for, nor of timers of one instant: these are what
+is shuffled. A task may be overtaken any number of times, so ``sleep(0)`` settles nothing;
+``sleep(1)`` returns when all else is idle.
+
+**The same seed, the same schedule**: tasks and futures hash by number, as asyncio iterates over
+sets of them, and garbage is collected between runs. Threads are beyond any seed.
+
+**Threads** may post results by ``call_soon_threadsafe``. Time stands still and nothing counts as
+stuck inside ``loop.external()``, or from ``loop.hold()`` to ``loop.release()``, or while
+``run_in_executor`` works.
+
+**Errors**: Deadlock when nobody can go on, Unseen for errors that would only have been logged.
+"""
+
+import asyncio
+import contextlib
+import gc
+import heapq
+import random
+import threading
+from collections import deque
+from collections.abc import Callable, Coroutine, Iterable, Iterator
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+Main = Callable[[], Coroutine[Any, Any, T]]
+
+
+class Deadlock(AssertionError):
+    """Nobody can go on; ``tasks`` are those that wait."""
+
+    def __init__(self, reason: str, loop: "VirtualLoop") -> None:
+        self.seed = loop.seed
+        self.tasks = loop.pending()
+        waiting = "".join(f"\n  {task!r}" for task in self.tasks)
+        super().__init__(f"{reason} (seed {self.seed}); pending tasks:{waiting or ' none'}")
+
+
+class Unseen(AssertionError):
+    """Errors that nobody was told of."""
+
+
+class _Task(asyncio.Task):
+    def __init__(self, number: int, *args: Any, **options: Any) -> None:
+        self.number = number
+        super().__init__(*args, **options)
+
+    def __hash__(self) -> int:
+        return self.number
+
+
+class _Future(asyncio.Future):
+    def __init__(self, number: int, loop: "VirtualLoop") -> None:
+        self.number = number
+        super().__init__(loop=loop)
+
+    def __hash__(self) -> int:
+        return self.number
+
+
+class VirtualLoop(asyncio.BaseEventLoop):
+    """An event loop without sockets, whose clock and schedule are the test's.
+
+    ``patience`` is how many real seconds outside work may take; ``max_steps`` ends a livelock.
+    """
+
+    _ready: deque[asyncio.Handle]
+    _scheduled: list[asyncio.TimerHandle]
+    _stopping: bool
+
+    def __init__(
+        self, seed: int = 0, *, pace: float = 0.0, max_steps: int = 100_000, patience: float = 10.0
+    ) -> None:
+        super().__init__()
+        self.seed = seed
+        self.random = random.Random(seed)
+        self.steps = 0
+        self.problems: list[tuple[str, BaseException | None]] = []
+        self._pace = pace
+        self._max_steps = max_steps
+        self._patience = patience
+        self._now = 0.0
+        self._made: list[asyncio.Future[Any]] = []
+        self._outside = 0
+        self._lock = threading.Lock()
+        self._awake = threading.Event()
+        self.set_exception_handler(VirtualLoop._note)
+
+    def time(self) -> float:
+        return self._now
+
+    def pending(self) -> list[asyncio.Task[Any]]:
+        """Return the tasks that are not done, the oldest first."""
+        return [made for made in self._made if isinstance(made, asyncio.Task) and not made.done()]
+
+    def hold(self) -> None:
+        """Count one more piece of outside work; any thread may."""
+        with self._lock:
+            self._outside += 1
+
+    def release(self) -> None:
+        """Count one less, after its result was posted; any thread may."""
+        with self._lock:
+            self._outside -= 1
+        self._awake.set()
+
+    @contextlib.contextmanager
+    def external(self) -> Iterator[None]:
+        """Wait for threads: ``with loop.external(): await answer_of_a_thread``."""
+        self.hold()
+        try:
+            yield
+        finally:
+            self.release()
+
+    def create_task(self, coro: Any, *, name: Any = None, **options: Any) -> asyncio.Task[Any]:
+        number = len(self._made)
+        if self.get_task_factory() is None:
+            self._check_closed()
+            name = name or f"task {number}"  # asyncio would count on from the run before
+            task = _Task(number, coro, loop=self, name=name, **options)
+        else:
+            task = super().create_task(coro, name=name, **options)
+        self._made.append(task)
+        return task
+
+    def create_future(self) -> asyncio.Future[Any]:
+        future = _Future(len(self._made), self)
+        self._made.append(future)
+        return future
+
+    def run_in_executor(self, *args: Any) -> asyncio.Future[Any]:
+        self.hold()
+        future = super().run_in_executor(*args)
+        future.add_done_callback(lambda _: self.release())
+        return future
+
+    def finish(self) -> list[tuple[str, BaseException | None]]:
+        """Cancel what is left, close, and return what went wrong unseen."""
+        self.steps = 0
+        left = self.pending()
+        for task in left:
+            task.cancel()
+        try:
+            if left:
+                self.run_until_complete(asyncio.wait(left))
+            self.run_until_complete(self.shutdown_asyncgens())
+            with self.external():
+                self.run_until_complete(self.shutdown_default_executor())
+        except Deadlock as error:
+            self.problems.append((f"after cancelling all tasks: {error}", error))
+        self._look_for_unseen()
+        self.close()
+        return self.problems
+
+    def _look_for_unseen(self) -> None:
+        for made in self._made:
+            if made.done() and made._log_traceback:
+                self.problems.append((f"never retrieved: {made!r}", made.exception()))
+        self._made.clear()
+
+    def _note(self, context: dict[str, Any]) -> None:
+        error = context.get("exception")
+        self.problems.append((f"{context['message']}: {error!r}", error))
+
+    def _write_to_self(self) -> None:
+        self._awake.set()
+
+    def _timer_handle_cancelled(self, handle: asyncio.TimerHandle) -> None:
+        pass
+
+    def _run_once(self) -> None:
+        self.steps += 1
+        if self.steps > self._max_steps:
+            raise Deadlock(f"still busy at {self._now} s after {self._max_steps} steps", self)
+        if self._pace:
+            self._now += self.random.random() * self._pace
+        self._ring()
+        if not self._ready:
+            self._idle()
+        if self._ready:
+            handle = self._draw()
+            if not handle.cancelled():
+                handle._run()
+
+    def _ring(self) -> None:
+        """Make ready the timers that are due."""
+        due = []
+        while self._scheduled and self._scheduled[0].when() <= self._now:
+            timer = heapq.heappop(self._scheduled)
+            timer._scheduled = False
+            if not timer.cancelled():
+                due.append(timer)
+        if len(due) > 1:
+            due.sort(key=lambda timer: (timer.when(), self.random.random()))
+        self._ready.extend(due)
+
+    def _idle(self) -> None:
+        """Wait for outside work, else jump to the next timer, until something is ready."""
+        while not self._stopping:
+            self._awake.clear()
+            outside = self._outside  # before _ready: whoever releases has posted
+            if self._ready:
+                return
+            if outside:
+                if not self._awake.wait(self._patience):
+                    raise Deadlock(f"no outside work ended for {self._patience} s", self)
+            elif self._scheduled:
+                self._now = max(self._now, self._scheduled[0].when())
+                self._ring()
+            else:
+                raise Deadlock(f"nothing can go on at {self._now} s", self)
+
+    def _draw(self) -> asyncio.Handle:
+        """Take one ready callback at random, or the first that must run before it."""
+        ready = self._ready
+        drawn = int(self.random.random() * len(ready))
+        handle = ready[drawn]
+        if drawn:
+            task, future = _ties(handle)
+            for i in range(drawn - 1, -1, -1):
+                other_task, other_future = _ties(ready[i])
+                if other_task is task or (future is not None and other_future is future):
+                    drawn, handle, task, future = i, ready[i], other_task, other_future
+        del ready[drawn]
+        return handle
+
+
+def _ties(handle: asyncio.Handle) -> tuple[Any, Any]:
+    """Return the task that a callback belongs to and the future that called it, each or None."""
+    task = getattr(handle._callback, "__self__", None)
+    future = handle._args[0] if handle._args else None
+    return (
+        task if isinstance(task, asyncio.Task) else None,
+        future if asyncio.isfuture(future) else None,
+    )
+
+
+def here() -> VirtualLoop:
+    """Return the virtual loop that runs this."""
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, VirtualLoop)
+    return loop
+
+
+def run(main: Main[T], *, seed: int = 0, **options: Any) -> T:
+    """Run one schedule to its end and return what ``main()`` returns.
+
+    What main left behind is cancelled as ``asyncio.run`` does. Raises Deadlock, or Unseen for
+    errors that nobody was told of. Options are those of VirtualLoop.
+    """
+    loop = VirtualLoop(seed, **options)
+    with _no_garbage_collection():
+        try:
+            result = loop.run_until_complete(main())
+        except BaseException as error:
+            for problem, _ in loop.finish():
+                error.add_note(problem)
+            raise
+        problems = loop.finish()
+    if problems:
+        text = "\n".join(problem for problem, _ in problems)
+        raise Unseen(f"seed {seed}: {text}") from problems[0][1]
+    return result
+
+
+def explore(main: Main[Any], seeds: Iterable[int], **options: Any) -> None:
+    """Run one schedule a seed; an error gets a note that names its seed."""
+    for seed in seeds:
+        try:
+            run(main, seed=seed, **options)
+        except BaseException as error:
+            given = "".join(f", {name}={value!r}" for name, value in options.items())
+            error.add_note(f"found by seed {seed}; run(main, seed={seed}{given}) shows it again")
+            raise
+
+
+@contextlib.contextmanager
+def _no_garbage_collection() -> Iterator[None]:
+    """Keep finalizers from running at a moment that no seed chooses."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
