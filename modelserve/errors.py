@@ -4,7 +4,7 @@
 
     ModelServeError
     ├── DeadlineExceeded   (TimeoutError)  the caller's time is over
-    ├── Overloaded         (RuntimeError)  refused at the door; ``retry_after`` says when to come back
+    ├── Overloaded         (RuntimeError)  refused at the door; ``retry_after`` says how long
     ├── Closed             (RuntimeError)  called after ``close()``
     ├── Forked             (RuntimeError)  cannot live in a forked child
     ├── Stuck              (TimeoutError)  a model call outlasted its ``max_run``
@@ -21,7 +21,9 @@ True
 
 from __future__ import annotations
 
+import contextlib
 import copy
+from types import GetSetDescriptorType, MemberDescriptorType
 
 __all__ = [
     "BadInput",
@@ -149,35 +151,47 @@ class ModelLoadError(ModelServeError, RuntimeError):
 def own(error: BaseException) -> BaseException:
     """Make a caller's own instance of an error that several callers share.
 
-    Some exceptions cannot be copied by their class's rules, some only lose their details by
-    ``__new__``; where neither gives an equal instance, the original is shared.
+    A class that can be made neither by ``copy.copy`` nor by ``__new__`` has its original shared.
     """
-    twin = _twin(error)
-    if twin is not error:
-        twin.__traceback__ = error.__traceback__
-        twin.__cause__ = error.__cause__
-        twin.__context__ = error.__context__
-        twin.__suppress_context__ = error.__suppress_context__
-        if hasattr(error, "__notes__"):
-            twin.__notes__ = list(error.__notes__)
-    return twin
+    for make in (copy.copy, _anew):
+        try:
+            twin = make(error)
+            if twin is not error and type(twin) is type(error):
+                _complete(twin, error)
+                return twin
+        except Exception:  # noqa: BLE001, S112 - a user's class may raise anything
+            continue
+    return error
 
 
-def _twin(error: BaseException) -> BaseException:
+def _anew(error: BaseException) -> BaseException:
     cls = type(error)
-    try:
-        twin: BaseException = copy.copy(error)
-        if type(twin) is cls and twin.args == error.args:
-            return twin
-    except Exception:  # noqa: BLE001, S110 - a user's __init__ or __reduce__ may raise anything
-        pass
-    try:
-        twin = cls.__new__(cls, *error.args)
-        twin.args = error.args
-        twin.__dict__.update(error.__dict__)
-    except Exception:  # noqa: BLE001 - as above
-        return error
-    return twin if str(twin) == str(error) else error
+    return cls.__new__(cls, *error.args)
+
+
+def _complete(twin: BaseException, error: BaseException) -> None:
+    """Give a twin what its class's rules of copying leave out, also where the class is frozen."""
+    put = BaseException.__setattr__
+    twin.__dict__.update(error.__dict__)
+    for name in _members(type(error)):
+        there = getattr(error, name, None)
+        if getattr(twin, name, None) is not there:
+            with contextlib.suppress(AttributeError):  # read-only: the class itself fills it
+                put(twin, name, there)
+    for name in ("__traceback__", "__cause__", "__context__", "__suppress_context__"):
+        put(twin, name, getattr(error, name))
+    if hasattr(error, "__notes__"):
+        put(twin, "__notes__", list(error.__notes__))
+
+
+def _members(cls: type[BaseException]) -> list[str]:
+    """Name what lies outside of ``__dict__``: in slots, and in fields of built-in classes."""
+    return [
+        name
+        for base in cls.__mro__
+        for name, kind in vars(base).items()
+        if isinstance(kind, MemberDescriptorType | GetSetDescriptorType) and name[:2] != "__"
+    ]
 
 
 def from_model(error: BaseException, where: str) -> Exception:
@@ -189,7 +203,8 @@ def from_model(error: BaseException, where: str) -> Exception:
     if isinstance(error, Exception) and not isinstance(error, StopIteration | StopAsyncIteration):
         note = f"raised in {where}"
         if not isinstance(error, ModelServeError) and note not in getattr(error, "__notes__", ()):
-            error.add_note(note)
+            with contextlib.suppress(Exception):  # a frozen class takes none
+                error.add_note(note)
         return error
     wrapped = RuntimeError(f"{where} raised {type(error).__name__}: {error}")
     wrapped.__cause__ = error

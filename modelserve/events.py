@@ -76,5 +76,5 @@ def tell(hook: Hook, event: Event) -> None:
     """Hand an event to a hook and keep what the hook raises away from callers."""
     try:
         hook(event)
-    except Exception:
+    except Exception:  # noqa: BLE001 - whatever it is, it is the hook's
         _log.exception("the on_event hook %r raised", hook)

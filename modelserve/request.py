@@ -112,6 +112,8 @@ class Request:
         "depth",
         "id",
         "inside",
+        "owner",
+        "plain",
         "priority",
         "shared",
         "tenant",
@@ -130,8 +132,10 @@ class Request:
         self.trail: list[Fact] = []
         self.inside: frozenset[object] = frozenset()
         self.shared: str | None = None
+        self.owner: object = None
         self.depth = 0
         self.warming = False
+        self.plain = True
         self._deadline = math.inf
         self._waiters: Sequence[Request | None] | None = None
         self._outer: Request | None = None
@@ -153,12 +157,11 @@ class Request:
 
         A shared computation has the latest deadline of those who wait for it.
         """
+        own = self._deadline - self.clock() if self._deadline < math.inf else math.inf
         waiters = self._waiters
-        if waiters is None:
-            return self._deadline - self.clock() if self._deadline < math.inf else math.inf
-        if None in waiters:
-            return math.inf
-        return max(waiter.remaining() for waiter in waiters if waiter is not None)
+        if waiters is None or None in waiters:
+            return own
+        return min(own, max(waiter.remaining() for waiter in waiters if waiter is not None))
 
     def check(self, name: str) -> None:
         """Raise :class:`DeadlineExceeded` if the deadline has passed before a call."""
@@ -197,7 +200,7 @@ class Request:
     ) -> None:
         """End this request and hand its trail outward."""
         if self._token is not None:
-            try:
+            try:  # noqa: SIM105 - `suppress` would cost more than all else here
                 _scope.reset(self._token)
             except ValueError:  # left in another context, as a closed async generator is
                 pass
@@ -241,17 +244,10 @@ def request(  # noqa: PLR0913 - each is one word of what a caller asks for
     if timeout is not None and math.isnan(timeout):
         raise ValueError("timeout is NaN: pass seconds, or None for no limit")
     outer = current()
-    scope = Request(clock or (outer.clock if outer is not None else time.monotonic))
-    limit = math.inf if timeout is None else timeout
-    if outer is not None:
-        scope.unit, scope.id, scope.tenant = outer.unit, outer.id, outer.tenant
-        scope.priority, scope.debug = outer.priority, outer.debug
-        scope.inside, scope.shared, scope.depth = outer.inside, outer.shared, outer.depth
-        scope.warming = outer.warming
-        scope._outer = outer  # noqa: SLF001 - its own kind
-        limit = min(limit, outer.remaining())
-    if limit < math.inf:
-        scope._deadline = scope.clock() + limit  # noqa: SLF001
+    scope = Request(clock or time.monotonic) if outer is None else _within(outer, clock)
+    if timeout is not None and timeout < math.inf:
+        scope.plain = False
+        scope._deadline = min(scope._deadline, scope.clock() + timeout)  # noqa: SLF001
     if unit is not None:
         scope.unit = unit
     if id is not None:
@@ -265,6 +261,17 @@ def request(  # noqa: PLR0913 - each is one word of what a caller asks for
     return scope
 
 
+def _within(outer: Request, clock: Clock | None) -> Request:
+    """Make the scope of a request inside another, which gives what is not given."""
+    scope = _same(outer)
+    scope.trail = []
+    scope._outer = outer  # noqa: SLF001 - its own kind
+    if clock is not None and clock != outer.clock:
+        scope.clock = clock
+        scope._deadline, scope._waiters = math.inf, (outer,)  # noqa: SLF001 - it tells its own time
+    return scope
+
+
 def current_request() -> Request | None:
     """Return the request in force, or None.
 
@@ -275,15 +282,19 @@ def current_request() -> Request | None:
     return current()
 
 
-def shared_scope(waiters: Sequence[Request | None], shared: str, within: object = None) -> Request:
+def shared_scope(
+    waiters: Sequence[Request | None], shared: str, owner: object, within: object = None
+) -> Request:
     """Make the scope of work that several callers wait for: it holds nothing of any of them.
 
-    ``waiters`` is read live, so whoever joins raises the deadline. ``shared`` says what shares,
-    and ``within`` who must not be called from inside; the scope itself if nobody else is named.
+    ``waiters`` is read live, so whoever joins raises the deadline. ``shared`` says what ``owner``
+    shares, and ``within`` who must not be called from inside; the scope itself if nobody is named.
     """
     scope = Request()
+    scope.plain = False
     scope._waiters = waiters  # noqa: SLF001 - its own kind
     scope.shared = shared
+    scope.owner = owner
     scope.warming = all(waiter is not None and waiter.warming for waiter in waiters)
     inside = {within or scope}
     for waiter in waiters:
@@ -299,6 +310,7 @@ def warm_scope() -> Request:
     scope = request()
     scope._outer = None  # noqa: SLF001 - its own kind
     scope.warming = True
+    scope.plain = False
     return scope
 
 

@@ -9,20 +9,22 @@ True
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
-from typing import Protocol, TypeAlias, TypeVar, runtime_checkable
+from typing import Any, Protocol, TypeAlias, runtime_checkable
+
+from typing_extensions import TypeVar
 
 __all__ = ["AsyncPredictFn", "Clock", "PredictFn", "Predictor", "Rows"]
 
-_In = TypeVar("_In")
-_Out = TypeVar("_Out")
+In = TypeVar("In", default=Any)
+Out = TypeVar("Out", default=Any)
 _In_contra = TypeVar("_In_contra", contravariant=True)
 _Out_co = TypeVar("_Out_co", covariant=True)
 
 Clock: TypeAlias = Callable[[], float]
 """Seconds from an origin of its own that never run backwards."""
-PredictFn: TypeAlias = Callable[[_In], _Out]
+PredictFn: TypeAlias = Callable[[In], Out]
 """A sync function from one input to one output."""
-AsyncPredictFn: TypeAlias = Callable[[_In], Awaitable[_Out]]
+AsyncPredictFn: TypeAlias = Callable[[In], Awaitable[Out]]
 """An async function from one input to one output."""
 
 
@@ -58,7 +60,10 @@ class Predictor(Protocol[_In_contra, _Out_co]):
 
 
 class Rows(Protocol[_Out_co]):
-    """What a batch function returns: one result an item, by position.
+    """What gives one result an item, by position, as most results of batch functions do.
+
+    Lists, arrays and tensors do. A tuple or a dict does not: it holds several outputs, each with a
+    row for every item. ``__setitem__`` tells them apart, since a tuple has none.
 
     >>> def lengths(texts: list[str]) -> Rows[int]:
     ...     return [len(text) for text in texts]
@@ -70,4 +75,8 @@ class Rows(Protocol[_Out_co]):
 
     def __getitem__(self, index: int, /) -> _Out_co:
         """The result at one position."""
+        ...
+
+    def __setitem__(self, index: int, value: Any, /) -> None:
+        """Change the result at one position."""
         ...

@@ -1,13 +1,14 @@
 """Which variant a unit gets: a salted hash, the same in every process and for ever.
 
-Two variants share a line of 2**64 buckets, the last variant's share at its beginning, so that a
-share that grows keeps everybody it had. Three and more are drawn by weighted rendezvous hashing
-(Schindelhauer and Schomaker, "Weighted distributed hash tables", SPAA 2005, section 2): when
-weights change, only units of variants whose share shrank move.
+Two variants share a line of 2**64 buckets in the order of their names, so that a share that grows
+keeps everybody it had. Three and more are drawn by weighted rendezvous hashing (Schindelhauer and
+Schomaker, "Weighted distributed hash tables", SPAA 2005, section 2): when weights change, a unit
+moves only to a variant whose share grew by a larger factor than that of the one it had. In which
+order the variants are given does not matter.
 
 >>> split = Buckets("demo", ("a", "b"), (0.5, 0.5))
 >>> split.choose("user-42")
-(1, 8577771041494427454)
+(0, 8577771041494427454)
 """
 
 from __future__ import annotations
@@ -23,31 +24,33 @@ _TOLERANCE = 1e-9
 class Buckets:
     """Variants, their shares and a salt."""
 
-    __slots__ = ("_base", "_bases", "_threshold", "_weights")
+    __slots__ = ("_arms", "_base", "_first", "_threshold")
 
     def __init__(self, salt: str, names: Sequence[str], weights: Sequence[float]) -> None:
         self._base = _base(salt)
-        self._weights = tuple(weights)
-        self._bases = [_base(salt, name) for name in names]
-        self._threshold = round(self._weights[-1] * BUCKETS) if len(names) == 2 else 0  # noqa: PLR2004
+        self._arms = [
+            (index, _base(salt, name), weight)
+            for index, (name, weight) in enumerate(zip(names, weights, strict=True))
+            if weight > 0
+        ]
+        self._first = names.index(min(names)) if len(names) == 2 else None  # noqa: PLR2004
+        self._threshold = 0 if self._first is None else _threshold(weights, self._first)
 
     def choose(self, unit: str) -> tuple[int, int]:
         """Return the index of a unit's variant, and the unit's bucket."""
         raw = unit.encode("utf-8", "surrogatepass")
         bucket = _bucket(self._base, raw)
-        weights = self._weights
-        if len(weights) == 2:  # noqa: PLR2004 - the common case
-            return int(bucket < self._threshold), bucket
-        return self._rendezvous(raw), bucket
+        first = self._first
+        if first is None:
+            return self._rendezvous(raw), bucket
+        return first if bucket < self._threshold else 1 - first, bucket
 
     def _rendezvous(self, raw: bytes) -> int:
         best, chosen = math.inf, 0
-        for index, weight in enumerate(self._weights):
-            if weight > 0:
-                u = (_bucket(self._bases[index], raw) + 0.5) / BUCKETS
-                score = -math.log(u) / weight
-                if score < best:
-                    best, chosen = score, index
+        for index, base, weight in self._arms:
+            score = -math.log((_bucket(base, raw) + 0.5) / BUCKETS) / weight
+            if score < best:
+                best, chosen = score, index
         return chosen
 
 
@@ -74,8 +77,15 @@ def shares(names: Sequence[str], weights: Sequence[float | None]) -> tuple[float
             raise ValueError(f"weight={weight} of variant {name!r} is not a share in [0, 1]")
     total = math.fsum(given)
     if abs(total - 1) > _TOLERANCE:
-        raise ValueError(f"the weights sum to {total:g} and not to 1: {dict(zip(names, given))}")
-    return tuple(given)
+        raise ValueError(
+            f"the weights sum to {total:.12g} and not to 1: {dict(zip(names, given, strict=True))}"
+        )
+    return tuple(map(float, given))
+
+
+def _threshold(weights: Sequence[float], first: int) -> int:
+    """A share of zero gets nobody, even if the other is no more than nearly one."""
+    return round(weights[first] * BUCKETS) if weights[1 - first] > 0 else BUCKETS
 
 
 def _base(*parts: str) -> blake2b:

@@ -42,14 +42,14 @@ def key(x: Any) -> Hashable:
     return whole if len(whole) <= INLINE else b"#" + hashlib.sha256(whole).digest()
 
 
-def encode(x: Any, out: list[bytes], where: str) -> None:
+def encode(x: object, out: list[bytes], where: str) -> None:
     """Append the encoding of a value; ``where`` is its place, for the error message."""
     encoder = _ENCODERS.get(type(x))
     if encoder is not None:
         encoder(x, out, where)
     elif _is_tensor(x):
         _tensor(x, out)
-    elif isinstance(x, np.generic):
+    elif issubclass(type(x), np.generic):
         out.append(b"g")
         _array(np.asarray(x), out, where)
     else:

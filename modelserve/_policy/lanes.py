@@ -3,7 +3,7 @@
 >>> lanes = Lanes(max_batch_size=2, max_wait=0.0)
 >>> for item in "abc":
 ...     _ = lanes.push(item, lane=None, now=0.0)
->>> lanes.wait(now=0.0), lanes.cut(), lanes.cut()
+>>> lanes.wait(now=0.0), lanes.cut(now=0.0), lanes.cut(now=0.0)
 (0.0, ['a', 'b'], ['c'])
 """
 
@@ -17,13 +17,21 @@ from typing import Generic, TypeVar
 Item = TypeVar("Item")
 
 
+class _Lane(Generic[Item]):
+    __slots__ = ("items", "key")
+
+    def __init__(self, key: Hashable) -> None:
+        self.key = key
+        self.items: deque[tuple[float, Item]] = deque()
+
+
 class Lanes(Generic[Item]):
     """A FIFO queue that never puts items of different lanes into one batch."""
 
     def __init__(self, max_batch_size: int, max_wait: float) -> None:
         self._max_batch_size = max_batch_size
         self._max_wait = max_wait
-        self._lanes: dict[Hashable, deque[tuple[float, Item]]] = {}
+        self._lanes: dict[Hashable, _Lane[Item]] = {}
         self._size = 0
 
     def __len__(self) -> int:
@@ -33,10 +41,12 @@ class Lanes(Generic[Item]):
         """Queue an item; say whether whoever waits for work should look now."""
         queue = self._lanes.get(lane)
         if queue is None:
-            queue = self._lanes[lane] = deque()
-        queue.append((now, item))
+            queue = self._lanes[lane] = _Lane(lane)
+        queue.items.append((now, item))
         self._size += 1
-        return self._max_wait <= 0 or self._size == 1 or len(queue) % self._max_batch_size == 0
+        return (
+            self._max_wait <= 0 or self._size == 1 or len(queue.items) % self._max_batch_size == 0
+        )
 
     def wait(self, now: float) -> float:
         """Return how long a free worker should wait for company for the oldest item.
@@ -47,39 +57,43 @@ class Lanes(Generic[Item]):
             return math.inf
         if self._max_wait <= 0 or self._full() is not None:
             return 0.0
-        return max(0.0, self._oldest()[0][0] + self._max_wait - now)
+        return self._left(self._oldest(), now)
 
-    def cut(self, keep: Callable[[Item], bool] = lambda _: True) -> list[Item]:
-        """Take the next batch: a full lane's first, else the lane of the oldest item.
+    def cut(self, now: float, keep: Callable[[Item], bool] = lambda _: True) -> list[Item]:
+        """Take the next batch: a full lane's, unless the oldest item has waited long enough.
 
         Items that ``keep`` refuses are dropped and leave their place to others.
         """
-        full = self._full() if self._max_wait > 0 else None
-        queue = full if full is not None else self._oldest()
+        lane = self._oldest()
+        if self._left(lane, now) > 0:
+            lane = self._full() or lane
         batch: list[Item] = []
-        while queue and len(batch) < self._max_batch_size:
-            item = queue.popleft()[1]
+        while lane.items and len(batch) < self._max_batch_size:
+            item = lane.items.popleft()[1]
             self._size -= 1
             if keep(item):
                 batch.append(item)
-        if not queue:
-            self._lanes = {lane: queue for lane, queue in self._lanes.items() if queue}
+        if not lane.items:
+            del self._lanes[lane.key]
         return batch
 
     def clear(self) -> list[Item]:
         """Take everything."""
-        items = [item for queue in self._lanes.values() for _, item in queue]
+        items = [item for lane in self._lanes.values() for _, item in lane.items]
         self._lanes.clear()
         self._size = 0
         return items
 
-    def _full(self) -> deque[tuple[float, Item]] | None:
-        for queue in self._lanes.values():
-            if len(queue) >= self._max_batch_size:
-                return queue
+    def _left(self, lane: _Lane[Item], now: float) -> float:
+        return max(0.0, lane.items[0][0] + self._max_wait - now)
+
+    def _full(self) -> _Lane[Item] | None:
+        for lane in self._lanes.values():
+            if len(lane.items) >= self._max_batch_size:
+                return lane
         return None
 
-    def _oldest(self) -> deque[tuple[float, Item]]:
+    def _oldest(self) -> _Lane[Item]:
         if len(self._lanes) == 1:
             return next(iter(self._lanes.values()))
-        return min(self._lanes.values(), key=lambda queue: queue[0][0])
+        return min(self._lanes.values(), key=lambda lane: lane.items[0][0])

@@ -13,7 +13,7 @@ from collections.abc import (
     Iterable,
     Iterator,
 )
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast, final, overload
+from typing import TYPE_CHECKING, Any, Literal, cast, final, overload
 
 from typing_extensions import Unpack
 
@@ -21,7 +21,7 @@ from modelserve.batcher._core import BatcherStats, Item, Settings
 from modelserve.batcher._layout import Layout, Stack
 from modelserve.batcher._options import Options
 from modelserve.batcher._queues import Queues
-from modelserve.errors import DeadlineExceeded, NestingError, Overloaded
+from modelserve.errors import NestingError, Overloaded
 from modelserve.predictor import (
     FutureSink,
     LoopSink,
@@ -30,6 +30,7 @@ from modelserve.predictor import (
     Sink,
     Spec,
     ThreadSink,
+    aio,
     each,
     lift,
     on_fork,
@@ -37,7 +38,8 @@ from modelserve.predictor import (
     running_loop,
     wraps,
 )
-from modelserve.request import current, request, warm_scope
+from modelserve.request import current, warm_scope
+from modelserve.typing import In, Out
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
@@ -45,11 +47,6 @@ if TYPE_CHECKING:
     from modelserve.events import Hook
     from modelserve.request import Request
     from modelserve.typing import Clock, Rows
-
-In = TypeVar("In")
-Out = TypeVar("Out")
-FnIn = TypeVar("FnIn")
-FnOut = TypeVar("FnOut")
 
 
 @final
@@ -88,34 +85,22 @@ class DynamicBatcher(Primitive[In, Out]):
 
     @overload
     def __init__(
-        self: DynamicBatcher[FnIn, FnOut],
-        predict: Callable[[list[FnIn]], Awaitable[Rows[FnOut]]],
-        **options: Unpack[Options],
+        self, predict: Callable[[list[In]], Awaitable[Rows[Out]]], **options: Unpack[Options]
     ) -> None: ...
     @overload
     def __init__(
-        self: DynamicBatcher[FnIn, FnOut],
-        predict: Callable[[list[FnIn]], Rows[FnOut]],
-        **options: Unpack[Options],
+        self, predict: Callable[[list[In]], Rows[Out]], **options: Unpack[Options]
     ) -> None: ...
     @overload
-    def __init__(
-        self: DynamicBatcher[FnIn, FnOut],
-        predict: Callable[[FnIn], Awaitable[Rows[FnOut]]],
-        **options: Unpack[Options],
-    ) -> None: ...
+    def __init__(self, predict: Callable[[list[In]], Any], **options: Unpack[Options]) -> None: ...
     @overload
     def __init__(
-        self: DynamicBatcher[FnIn, FnOut],
-        predict: Callable[[FnIn], Rows[FnOut]],
-        **options: Unpack[Options],
+        self, predict: Callable[[In], Awaitable[Rows[Out]]], **options: Unpack[Options]
     ) -> None: ...
     @overload
-    def __init__(
-        self: DynamicBatcher[FnIn, Any],
-        predict: Callable[[FnIn], Any],
-        **options: Unpack[Options],
-    ) -> None: ...
+    def __init__(self, predict: Callable[[In], Rows[Out]], **options: Unpack[Options]) -> None: ...
+    @overload
+    def __init__(self, predict: Callable[[In], Any], **options: Unpack[Options]) -> None: ...
     def __init__(  # noqa: PLR0913 - one word each, all of them of the field
         self,
         predict: Callable[[Any], Any],
@@ -158,7 +143,7 @@ class DynamicBatcher(Primitive[In, Out]):
             "clock": clock,
             "on_event": on_event,
         }
-        spec = Spec(DynamicBatcher, (predict,), options)
+        spec = Spec(DynamicBatcher, (part,), options)
         super().__init__(self._settings.name, {part.name: part}, spec)
         if part.level == "item":
             raise NestingError(
@@ -178,27 +163,24 @@ class DynamicBatcher(Primitive[In, Out]):
     @property
     def stats(self) -> BatcherStats:
         """A snapshot of what happened so far."""
-        return self._queues.stats()
+        return self._queues.core.stats(self.blocked_loop.read())
 
     def __call__(self, x: In, /) -> Out:
         """Answer for one item, blocking until its batch has run."""
-        if self.is_async:
-            refuse_on_loop(self.name)
-        elif running_loop() is not None:
-            self.blocked_loop.add()
+        self._may_block()
         scope = current()
         sink = ThreadSink()
         self._push(x, sink, scope)
-        return cast("Out", sink.wait(scope, self.name))
+        y: Out = sink.wait(scope, self.name)
+        return y
 
     async def acall(self, x: In, /) -> Out:
         """Answer for one item without blocking the event loop."""
-        from modelserve.predictor import _aio
-
         scope = current()
-        sink = _aio.sink()
+        sink = aio.sink()
         self._push(x, sink, scope)
-        return cast("Out", await _aio.wait(sink, scope, self.name))
+        y: Out = await aio.wait(sink, scope, self.name)
+        return y
 
     def submit(self, x: In, /) -> Future[Out]:
         """Queue one item and return at once; cancelling the future abandons the item.
@@ -216,8 +198,7 @@ class DynamicBatcher(Primitive[In, Out]):
 
     def map(self, xs: Iterable[In], /, *, return_exceptions: bool = False) -> Iterator[Out]:
         """Answer for many items, in order, lazily, in whole batches."""
-        if self.is_async:
-            refuse_on_loop(self.name)
+        self._may_block()
         scope = current()
         window: deque[ThreadSink] = deque()
         try:
@@ -238,13 +219,11 @@ class DynamicBatcher(Primitive[In, Out]):
         self, xs: Iterable[In] | AsyncIterable[In], /, *, return_exceptions: bool = False
     ) -> AsyncIterator[Out]:
         """Answer for many items, in order, lazily, in whole batches."""
-        from modelserve.predictor import _aio
-
         scope = current()
         window: deque[LoopSink] = deque()
         try:
             async for x in each(xs):
-                sink = _aio.sink()
+                sink = aio.sink()
                 while not self._pushed(x, sink, scope, can_wait=bool(window)):
                     yield await self._aresult(window.popleft(), scope, return_exceptions)
                 window.append(sink)
@@ -256,6 +235,12 @@ class DynamicBatcher(Primitive[In, Out]):
             for sink in window:
                 sink.leave()
 
+    def _may_block(self) -> None:
+        if running_loop() is not None:
+            if self.is_async:
+                refuse_on_loop(self.name)
+            self.blocked_loop.add()
+
     def _window(self) -> int:
         settings = self._settings
         return min(2 * settings.max_batch_size * settings.workers, settings.max_queue_size)
@@ -263,10 +248,11 @@ class DynamicBatcher(Primitive[In, Out]):
     def _pushed(self, x: In, sink: Sink, scope: Request | None, *, can_wait: bool) -> bool:
         try:
             self._push(x, sink, scope)
-        except Overloaded:
-            if not can_wait:
-                raise
-            return False
+        except Exception as error:  # noqa: BLE001 - it stands in this item's place
+            if can_wait and isinstance(error, Overloaded):
+                self._queues.core.not_refused()
+                return False
+            sink.settle(None, error)
         return True
 
     def _result(self, sink: ThreadSink, scope: Request | None, return_exceptions: bool) -> Out:  # noqa: FBT001
@@ -278,10 +264,8 @@ class DynamicBatcher(Primitive[In, Out]):
             return cast("Out", error)
 
     async def _aresult(self, sink: Any, scope: Request | None, return_exceptions: bool) -> Out:  # noqa: FBT001
-        from modelserve.predictor import _aio
-
         try:
-            return cast("Out", await _aio.wait(sink, scope, self.name))
+            return cast("Out", await aio.wait(sink, scope, self.name))
         except Exception as error:
             if not return_exceptions:
                 raise
@@ -300,7 +284,8 @@ class DynamicBatcher(Primitive[In, Out]):
         if not self._armed:
             self._armed = True
             on_fork(self)
-        self._queues.push(item, lane if copies == 1 else (lane, copies))
+        warming = scope is not None and scope.warming
+        self._queues.push(item, (lane, sink) if warming else lane)
 
     def summary(self) -> str:
         """Configuration and counts in a few words."""
@@ -323,8 +308,7 @@ class DynamicBatcher(Primitive[In, Out]):
 
     def warm(self, x: In) -> None:
         """Run an item at the smallest and the largest batch, on a worker."""
-        if self.is_async:
-            refuse_on_loop(self.name)
+        self._may_block()
         with warm_scope() as scope:
             for copies in sorted({1, self._settings.max_batch_size}):
                 sink = ThreadSink()
@@ -333,41 +317,32 @@ class DynamicBatcher(Primitive[In, Out]):
 
     async def awarm(self, x: In) -> None:
         """Run an item at the smallest and the largest batch, without blocking the loop."""
-        from modelserve.predictor import _aio
-
         with warm_scope() as scope:
             for copies in sorted({1, self._settings.max_batch_size}):
-                sink = _aio.sink()
+                sink = aio.sink()
                 self._push(x, sink, scope, copies=copies)
-                await _aio.wait(sink, scope, self.name)
+                await aio.wait(sink, scope, self.name)
 
     def start(self) -> None:
         """Take calls, again if it was closed."""
         self._queues.core.closing = False
 
+    def needs_this_loop(self) -> bool:
+        """Whether batches run or wait on the loop of this thread."""
+        return self._queues.busy_here()
+
     def stop(self, drain: bool, timeout: float | None) -> None:  # noqa: FBT001 - internal
         """Finish accepted work, or refuse it, and end the threads."""
-        if self._queues.busy_here():
-            self.life.enter()
-            raise RuntimeError(
-                f"{self.name!r} has work on the event loop of this thread: use `await p.aclose()`"
-            )
         sink = ThreadSink()
         self._queues.close(sink, drain=drain)
-        try:
-            sink.wait(request(timeout=timeout), self.name)
-        except DeadlineExceeded:
+        if not sink.settles(timeout):
             self._queues.cancel_queued()
 
     async def astop(self, drain: bool, timeout: float | None) -> None:  # noqa: FBT001 - internal
         """Finish accepted work, or refuse it, without blocking the loop."""
-        from modelserve.predictor import _aio
-
-        sink = _aio.sink()
+        sink = aio.sink()
         self._queues.close(sink, drain=drain)
-        try:
-            await _aio.wait(sink, request(timeout=timeout), self.name)
-        except DeadlineExceeded:
+        if not await aio.settles(sink, timeout):
             self._queues.cancel_queued()
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from contextvars import Context
+from threading import RLock
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from modelserve.errors import (
@@ -21,6 +22,7 @@ from modelserve.predictor import Outcome, Sink, deliver
 from modelserve.request import Fact, Request, in_scope, shared_scope
 
 if TYPE_CHECKING:
+    from modelserve._policy.lanes import Lanes
     from modelserve.batcher._layout import Layout
     from modelserve.events import Hook
     from modelserve.predictor import Primitive
@@ -33,7 +35,8 @@ class BatcherStats(NamedTuple):
     ``calls`` were accepted, ``batches`` ran, ``items`` ran in them (again, after a failure), and
     ``mean_batch_size`` is their quotient. ``queued`` wait now. ``expired`` had no time left and
     ``abandoned`` nobody waiting when their turn came: they never ran. ``refused`` found the queue
-    full. ``errors`` is callers that got an error of the model.
+    full. ``errors`` is callers that got an error of the model. ``blocked_loop`` is sync calls that
+    kept an event loop waiting.
     """
 
     calls: int
@@ -45,6 +48,7 @@ class BatcherStats(NamedTuple):
     abandoned: int
     refused: int
     errors: int
+    blocked_loop: int
 
 
 class BatchNote(NamedTuple):
@@ -92,63 +96,90 @@ class Settings(NamedTuple):
 class Runs:
     """A batch and, if it fails, the halves to run instead; with what each caller gets."""
 
-    __slots__ = ("_core", "_left", "outcomes")
+    __slots__ = ("_core", "_items", "_left", "outcomes")
 
     def __init__(self, core: Core, items: list[Item]) -> None:
         self._core = core
+        self._items = items
         self._left = [items]
         self.outcomes: list[Outcome] = []
 
     def __iter__(self) -> Iterator[Run]:
         while self._left:
-            yield Run(self._core, self._left.pop(), self.outcomes)
+            yield Run(self._core, self._left.pop())
+
+    def done(self, run: Run, result: Any) -> None:
+        """Take a result: to each caller its own. Raises BadOutput."""
+        where = repr(self._core.settings.name)
+        outcomes: list[Outcome] = []
+        errors = 0
+        for item, row in zip(run.items, run.cut(result), strict=False):  # one, of a warm call
+            if isinstance(row, Exception):
+                outcomes.append((item.sink, None, own(from_model(row, where))))
+                errors += 1
+            else:
+                outcomes.append((item.sink, row, None))
+        run.note(None, errors)
+        self.outcomes += outcomes
 
     def failed(self, run: Run, error: BaseException) -> None:
         """Take a failure: two halves to run instead, or its own error for each caller."""
         settings = self._core.settings
         failure = from_model(error, repr(settings.name))
-        run.note(failure)
         ours = isinstance(failure, OSError | ModelServeError) or failure is not error
         if settings.isolate and len(run.items) > 1 and not ours:
+            run.note(failure, 0)
             middle = len(run.items) // 2
             self._left += [run.items[middle:], run.items[:middle]]
         else:
+            run.note(failure, 0 if isinstance(failure, DeadlineExceeded) else len(run.items))
             self.outcomes += [(item.sink, None, own(failure)) for item in run.items]
+
+    def give_up(self, failure: Exception) -> int:
+        """Fail the callers that have no answer yet, so that nobody waits for ever; count them."""
+        self._left = []
+        answered = {id(sink) for sink, _, _ in self.outcomes}
+        left = [item.sink for item in self._items if id(item.sink) not in answered]
+        self.outcomes += [(sink, None, own(failure)) for sink in left]
+        return len(left)
+
+    def hand_over(self) -> None:
+        """Settle every caller; once, though the end of a loop may ask again."""
+        outcomes, self.outcomes, self._items = self.outcomes, [], []
+        if outcomes:
+            self._core.settle(outcomes)
 
 
 class Run:
-    """One batch, from its items to what each caller gets; the two colours differ by the call."""
+    """One run of the model, from the items to the results; the two colours differ by the call."""
 
-    __slots__ = ("_core", "_outcomes", "_started", "items", "scope")
+    __slots__ = ("_core", "_started", "items", "scope")
 
-    def __init__(self, core: Core, items: list[Item], outcomes: list[Outcome]) -> None:
+    def __init__(self, core: Core, items: list[Item]) -> None:
         self._core = core
-        self._outcomes = outcomes
         self._started = core.settings.clock()
         self.items = items
-        self.scope = shared_scope([item.scope for item in items], "batch", core)
+        self.scope = shared_scope([item.scope for item in items], "batch", core, core)
 
     def batch(self) -> Any:
         """Join the items."""
         return self._core.settings.layout.join([i.x for i in self.items] * self.items[0].copies)
 
-    def finish(self, result: Any) -> None:
-        """Tell the results apart; raises BadOutput."""
+    def cut(self, result: Any) -> Sequence[Any]:
+        """Tell the results apart. Raises BadOutput."""
         settings = self._core.settings
         n = len(self.items) * self.items[0].copies
         try:
             rows = settings.layout.cut(result, n)
         except BadOutput as error:
             raise BadOutput(f"{settings.name!r} returned {error}") from None
-        self.note(None)
-        for item, row in zip(self.items, rows, strict=False):
-            if isinstance(row, Exception):
-                error = own(from_model(row, repr(settings.name)))
-                self._outcomes.append((item.sink, None, error))
-            else:
-                self._outcomes.append((item.sink, row, None))
+        if len(rows) != n:
+            raise BadOutput(
+                f"{settings.layout!r} of {settings.name!r} cut {len(rows)} results for {n} items"
+            )
+        return rows
 
-    def note(self, error: BaseException | None) -> None:
+    def note(self, error: BaseException | None, errors: int) -> None:
         """Count the run, tell who listens, and extend the trail of every caller by its own."""
         settings = self._core.settings
         seconds = settings.clock() - self._started
@@ -160,7 +191,7 @@ class Run:
                 item.scope.trail.extend((*trail, note))
         if self.scope.warming:
             return
-        self._core.ran(size)
+        self._core.ran(size, errors)
         if settings.on_event is not None:
             waited = self._started - min(item.at for item in self.items)
             tell(settings.on_event, BatchDone(settings.name, size, waited, seconds, error))
@@ -169,73 +200,87 @@ class Run:
 class Core:
     """What the workers of one batcher share. It does not know the batcher, which may be dropped."""
 
-    def __init__(self, settings: Settings, predict: Primitive[Any, Any], lock: Any) -> None:
+    def __init__(self, settings: Settings, predict: Primitive[Any, Any]) -> None:
         self.settings = settings
         self.predict = predict
-        self.lock = lock
+        self.lock = RLock()
+        """Reentrant, since the garbage of a closed loop may be collected while it is held."""
         self.closing = False
-        self.pending = 0
+        self._pending = self._queued = 0
         self._emptied: list[Sink] = []
         self._calls = self._batches = self._items = 0
         self._expired = self._abandoned = self._refused = self._errors = 0
 
-    def accept(self, item: Item, queued: int) -> None:
-        """Take one call in, under the lock, or raise Closed or Overloaded."""
+    def accept(self, item: Item, lane: Hashable, lanes: Lanes[Item]) -> bool:
+        """Queue one call, under the lock, and say whether somebody should look.
+
+        Raises Closed or Overloaded, and TypeError for a lane that cannot be hashed.
+        """
+        settings = self.settings
         if self.closing:
-            raise Closed(f"{self.settings.name!r} is closed: open it again with `with predictor:`")
-        if queued >= self.settings.max_queue_size:
+            raise Closed(f"{settings.name!r} is closed: open it again with `with predictor:`")
+        if self._queued >= settings.max_queue_size:
             self._refused += 1
             raise Overloaded(
-                f"{self.settings.name!r} has {queued} calls queued: raise max_queue_size, "
+                f"{settings.name!r} has {self._queued} calls queued: raise max_queue_size, "
                 "or ask less"
             )
-        self.pending += 1
-        if not (item.scope is not None and item.scope.warming):
+        look = lanes.push(item, lane, item.at)
+        self._pending += 1
+        self._queued += 1
+        if item.scope is None or not item.scope.warming:
             self._calls += 1
+        return look
 
-    def keep(self, item: Item, late: list[Item]) -> bool:
-        """Whether an item whose turn has come still wants to run; under the lock."""
-        if item.sink.done():
-            self._abandoned += 1
-            self.pending -= 1
-            return False
+    def not_refused(self) -> None:
+        """Take back the count of a refusal, by who tries again."""
+        with self.lock:
+            self._refused -= 1
+
+    def cut(self, lanes: Lanes[Item], gone: list[Outcome]) -> tuple[list[Item], float]:
+        """Take the next batch, under the lock, or say in how many seconds to look again.
+
+        ``gone`` gets the answers of those who left or whose time is over: they never run.
+        """
+        before = len(lanes)
+        batch: list[Item] = []
+        pause = 0.0
+        while not batch:
+            now = self.settings.clock()
+            pause = lanes.wait(now)
+            if pause > 0 and not (self.closing and len(lanes)):
+                break
+            batch = lanes.cut(now, lambda item: self._keep(item, gone))
+        self._queued -= before - len(lanes)
+        return batch, pause
+
+    def _keep(self, item: Item, gone: list[Outcome]) -> bool:
         if item.scope is not None and item.scope.remaining() <= 0:
             self._expired += 1
-            late.append(item)
+            late = DeadlineExceeded(f"the deadline passed in the queue of {self.settings.name!r}")
+            gone.append((item.sink, None, late))
+            return False
+        if item.sink.done():
+            self._abandoned += 1
+            gone.append((item.sink, None, None))
             return False
         return True
 
-    def expire(self, late: list[Item]) -> None:
-        """Let go those whose deadline passed while they were queued."""
-        name = self.settings.name
-        self.settle(
-            [
-                (item.sink, None, DeadlineExceeded(f"the deadline passed in the queue of {name!r}"))
-                for item in late
-            ]
-        )
-
-    def refuse(self, items: list[Item]) -> None:
-        """Fail accepted work that will never run."""
+    def refuse(self, lanes: Lanes[Item]) -> int:
+        """Fail all that is queued, and say how much it was."""
+        with self.lock:
+            items = lanes.clear()
+            self._queued -= len(items)
         name = self.settings.name
         self.settle([(i.sink, None, Closed(f"{name!r} was closed before it ran")) for i in items])
+        return len(items)
 
     def settle(self, outcomes: list[Outcome]) -> None:
-        """Hand over answers and count them."""
-        errors = sum(
-            error is not None and not isinstance(error, DeadlineExceeded | Closed)
-            for _, _, error in outcomes
-        )
-        with self.lock:
-            self._errors += errors
-            self.pending -= len(outcomes)
+        """Hand over answers, and tell those who wait until nothing is pending."""
         deliver(outcomes)
-        self.tell_if_empty()
-
-    def tell_if_empty(self) -> None:
-        """Wake those who wait until nothing is pending."""
         with self.lock:
-            waiting = self._emptied if not self.pending else []
+            self._pending -= len(outcomes)
+            waiting = [] if self._pending else self._emptied
             if waiting:
                 self._emptied = []
         deliver([(sink, None, None) for sink in waiting])
@@ -244,26 +289,36 @@ class Core:
         """Settle a sink when nothing is pending."""
         with self.lock:
             self._emptied.append(sink)
-        self.tell_if_empty()
+        self.settle([])
 
-    def ran(self, size: int) -> None:
-        """Count one run of the model."""
+    def ran(self, size: int, errors: int) -> None:
+        """Count one run of the model, and the callers that got an error of it."""
         with self.lock:
             self._batches += 1
             self._items += size
+            self._errors += errors
 
     def run(self, items: list[Item]) -> None:
         """Run a batch on this thread and hand over what comes of it."""
         runs = Runs(self, items)
-        for run in runs:
-            try:
-                result = Context().run(in_scope, run.scope, self.predict, run.batch())
-                run.finish(result)
-            except BaseException as error:  # noqa: BLE001 - a worker outlives its model
-                runs.failed(run, error)
-        self.settle(runs.outcomes)
+        try:
+            for run in runs:
+                try:
+                    result = Context().run(in_scope, run.scope, self.predict, run.batch())
+                    runs.done(run, result)
+                except BaseException as error:  # noqa: BLE001 - a worker outlives its model
+                    runs.failed(run, error)
+        except BaseException as error:  # noqa: BLE001 - and a hook, a clock, a broken exception
+            runs.give_up(self.broken(error))
+        runs.hand_over()
 
-    def stats(self, queued: int) -> BatcherStats:
+    def broken(self, error: BaseException) -> RuntimeError:
+        """Say that something around the model failed, of which no caller could be told better."""
+        failure = RuntimeError(f"{self.settings.name!r} could not finish a batch")
+        failure.__cause__ = error
+        return failure
+
+    def stats(self, blocked_loop: int) -> BatcherStats:
         """Take a snapshot."""
         with self.lock:
             return BatcherStats(
@@ -271,9 +326,10 @@ class Core:
                 batches=self._batches,
                 items=self._items,
                 mean_batch_size=self._items / self._batches if self._batches else math.nan,
-                queued=queued,
+                queued=self._queued,
                 expired=self._expired,
                 abandoned=self._abandoned,
                 refused=self._refused,
                 errors=self._errors,
+                blocked_loop=blocked_loop,
             )

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Any, TypeVar, overload
+from typing import Any, overload
 
 from typing_extensions import Unpack
 
 from modelserve.batcher._batcher import DynamicBatcher
 from modelserve.batcher._options import Options
-from modelserve.typing import Rows
-
-FnIn = TypeVar("FnIn")
-FnOut = TypeVar("FnOut")
+from modelserve.typing import In, Out, Rows
 
 
 class Batched:
@@ -23,30 +20,34 @@ class Batched:
 
     @overload
     def __call__(
-        self, fn: Callable[[list[FnIn]], Awaitable[Rows[FnOut]]], /
-    ) -> DynamicBatcher[FnIn, FnOut]: ...
+        self, fn: Callable[[list[In]], Awaitable[Rows[Out]]], /
+    ) -> DynamicBatcher[In, Out]: ...
+    @overload
+    def __call__(self, fn: Callable[[list[In]], Rows[Out]], /) -> DynamicBatcher[In, Out]: ...
+    @overload
+    def __call__(self, fn: Callable[[list[In]], Any], /) -> DynamicBatcher[In, Any]: ...
+    @overload
+    def __call__(self, fn: Callable[[In], Awaitable[Rows[Out]]], /) -> DynamicBatcher[In, Out]: ...
+    @overload
+    def __call__(self, fn: Callable[[In], Rows[Out]], /) -> DynamicBatcher[In, Out]: ...
+    @overload
+    def __call__(self, fn: Callable[[In], Any], /) -> DynamicBatcher[In, Any]: ...
     @overload
     def __call__(
-        self, fn: Callable[[list[FnIn]], Rows[FnOut]], /
-    ) -> DynamicBatcher[FnIn, FnOut]: ...
+        self, fn: Callable[[Any, list[In]], Awaitable[Rows[Out]]], /
+    ) -> DynamicBatcher[In, Out]: ...
+    @overload
+    def __call__(self, fn: Callable[[Any, list[In]], Rows[Out]], /) -> DynamicBatcher[In, Out]: ...
+    @overload
+    def __call__(self, fn: Callable[[Any, list[In]], Any], /) -> DynamicBatcher[In, Any]: ...
     @overload
     def __call__(
-        self, fn: Callable[[FnIn], Awaitable[Rows[FnOut]]], /
-    ) -> DynamicBatcher[FnIn, FnOut]: ...
+        self, fn: Callable[[Any, In], Awaitable[Rows[Out]]], /
+    ) -> DynamicBatcher[In, Out]: ...
     @overload
-    def __call__(self, fn: Callable[[FnIn], Rows[FnOut]], /) -> DynamicBatcher[FnIn, FnOut]: ...
+    def __call__(self, fn: Callable[[Any, In], Rows[Out]], /) -> DynamicBatcher[In, Out]: ...
     @overload
-    def __call__(self, fn: Callable[[FnIn], Any], /) -> DynamicBatcher[FnIn, Any]: ...
-    @overload
-    def __call__(
-        self, fn: Callable[[Any, list[FnIn]], Awaitable[Rows[FnOut]]], /
-    ) -> DynamicBatcher[FnIn, FnOut]: ...
-    @overload
-    def __call__(
-        self, fn: Callable[[Any, list[FnIn]], Rows[FnOut]], /
-    ) -> DynamicBatcher[FnIn, FnOut]: ...
-    @overload
-    def __call__(self, fn: Callable[[Any, FnIn], Any], /) -> DynamicBatcher[FnIn, Any]: ...
+    def __call__(self, fn: Callable[[Any, In], Any], /) -> DynamicBatcher[In, Any]: ...
     def __call__(self, fn: Callable[..., Any], /) -> DynamicBatcher[Any, Any]:
         """Lift the batch function."""
         return DynamicBatcher(fn, **self._options)

@@ -10,7 +10,8 @@ import numpy as np
 
 from modelserve.errors import BadOutput
 
-Leaf = Any
+PLAIN = (np.ndarray, np.memmap)
+"""Arrays that numpy can join; of other subclasses, such as masked arrays, it would drop a part."""
 
 
 class Layout(Protocol):
@@ -84,6 +85,11 @@ class AsList:
         return "AsList()"
 
 
+def is_array(x: object) -> bool:
+    """Whether this is an array or a tensor."""
+    return isinstance(x, np.ndarray) or is_tensor(x)
+
+
 def is_tensor(x: object) -> bool:
     """Whether this is a torch tensor, asked without importing torch."""
     torch = sys.modules.get("torch")
@@ -91,14 +97,15 @@ def is_tensor(x: object) -> bool:
 
 
 def _lane(item: Any) -> Hashable:
-    if isinstance(item, np.ndarray):
-        return None if item.dtype == object else (item.shape, item.dtype.str)
-    if type(item) is dict:
-        leaves = tuple((key, _lane(item[key])) for key in sorted(item, key=repr))
-        return (dict, leaves) if leaves and all(lane for _, lane in leaves) else None
-    if isinstance(item, tuple):
-        lanes = tuple(_lane(leaf) for leaf in item)
-        return (type(item), lanes) if lanes and all(lanes) else None
+    kind = item.__class__
+    if kind in PLAIN:
+        return None if item.dtype.hasobject else (item.shape, item.dtype)
+    if kind is dict:
+        lanes = {key: _lane(leaf) for key, leaf in item.items()}
+        return (dict, frozenset(lanes.items())) if lanes and all(lanes.values()) else None
+    if issubclass(kind, tuple):
+        leaves = tuple(_lane(leaf) for leaf in item)
+        return (item.__class__, leaves) if leaves and all(leaves) else None
     if is_tensor(item):
         return (tuple(item.shape), item.dtype, item.device)
     return None
@@ -106,36 +113,37 @@ def _lane(item: Any) -> Hashable:
 
 def _join(items: list[Any]) -> Any:
     first = items[0]
-    if isinstance(first, np.ndarray):
+    kind = first.__class__
+    if kind in PLAIN:
         if not first.ndim:
             return np.array(items)
         return np.concatenate(items).reshape(len(items), *first.shape)
-    if type(first) is dict:
+    if kind is dict:
         return {key: _join([item[key] for item in items]) for key in first}
-    if isinstance(first, tuple):
-        return _tuple(type(first), [_join(list(leaves)) for leaves in zip(*items, strict=True)])
+    if issubclass(kind, tuple):
+        return _tuple(first, [_join(list(leaves)) for leaves in zip(*items, strict=True)])
     return sys.modules["torch"].stack(items)
 
 
-def _tuple(cls: type[Any], leaves: Sequence[Any]) -> Any:
-    return cls(*leaves) if hasattr(cls, "_fields") else tuple(leaves)
+def _tuple(like: Any, leaves: Sequence[Any]) -> Any:
+    return like.__class__(*leaves) if hasattr(like, "_fields") else tuple(leaves)
 
 
 def cut(result: Any, n: int) -> Sequence[Any]:
     """Tell the results of ``n`` items apart; see :class:`Stack`."""
-    if isinstance(result, list):
+    kind = result.__class__
+    if issubclass(kind, list):
         return _counted(result, len(result), n, "list")
-    if isinstance(result, np.ndarray) or is_tensor(result):
+    if is_array(result):
         if not result.ndim:
             raise BadOutput(f"a single value for {n} items: return one result an item")
         return _counted(list(result), result.shape[0], n, "first axis")
-    if isinstance(result, Mapping):
+    if issubclass(kind, Mapping):
         columns = [cut(value, n) for value in result.values()]
         keys = list(result)
         return [dict(zip(keys, row, strict=True)) for row in _rows(columns, n)]
-    if isinstance(result, tuple):
-        cls = type(result)
-        return [_tuple(cls, row) for row in _rows([cut(value, n) for value in result], n)]
+    if issubclass(kind, tuple):
+        return [_tuple(result, row) for row in _rows([cut(value, n) for value in result], n)]
     if result is None:
         raise BadOutput(f"None for {n} items: return one result an item")
     raise BadOutput(
@@ -154,6 +162,6 @@ def _counted(rows: list[Any], found: int, n: int, what: str) -> list[Any]:
     if found == n:
         return rows
     hint = ""
-    if what == "list" and rows and (isinstance(rows[0], np.ndarray) or is_tensor(rows[0])):
+    if what == "list" and rows and is_array(rows[0]):
         hint = "; a list is one result an item, so return several outputs as a tuple or dict"
     raise BadOutput(f"a {what} of {found} for {n} items: return one result an item{hint}")

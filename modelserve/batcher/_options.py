@@ -16,7 +16,7 @@ class Options(TypedDict, total=False):
     max_wait: float
     max_queue_size: int
     workers: int
-    layout: Layout
+    layout: Layout | None
     on_error: Literal["isolate", "batch"]
     name: str | None
     clock: Clock

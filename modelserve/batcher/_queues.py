@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import threading
-import weakref
 from typing import TYPE_CHECKING, Any
 
-from modelserve.batcher._core import BatcherStats, Core, Item, Settings
+from modelserve.batcher._core import Core, Item, Settings
 from modelserve.batcher._workers import Workers
 from modelserve.predictor import Primitive, Sink, background_loop, running_loop
 
 if TYPE_CHECKING:
+    from asyncio import AbstractEventLoop
+
     from modelserve.batcher._tasks import LoopQueue
 
 
@@ -18,15 +18,10 @@ class Queues:
     """Where calls wait. Sync batch functions have worker threads, async ones a queue a loop."""
 
     def __init__(self, settings: Settings, part: Primitive[Any, Any]) -> None:
-        self.core = Core(settings, part, threading.Lock())
+        self.core = Core(settings, part)
         self._is_async = part.is_async
         self._workers = Workers(self.core)
-        self._loops: weakref.WeakKeyDictionary[Any, LoopQueue] = weakref.WeakKeyDictionary()
-
-    def stats(self) -> BatcherStats:
-        """A snapshot of what happened so far."""
-        queued = self._workers.queued() + sum(q.queued() for q in list(self._loops.values()))
-        return self.core.stats(queued)
+        self._loops: dict[AbstractEventLoop, LoopQueue] = {}
 
     def push(self, item: Item, lane: Any) -> None:
         """Queue an item where it will run. Raises Closed or Overloaded."""
@@ -35,15 +30,23 @@ class Queues:
             return
         here = running_loop()
         loop = here or background_loop()
-        queue = self._loops.get(loop)
-        if queue is None:
-            from modelserve.batcher._tasks import LoopQueue
+        queue = self._loops.get(loop) or self._queue_of(loop)
+        queue.push(item, lane, None if here else loop)
 
-            queue = self._loops.setdefault(loop, LoopQueue(self.core))
-        if here is not None:
-            queue.push(item, lane)
-        else:
-            loop.call_soon_threadsafe(queue.push_from_thread, item, lane)
+    def _queue_of(self, loop: AbstractEventLoop) -> LoopQueue:
+        from modelserve.batcher._tasks import LoopQueue
+
+        self._forget_closed()
+        with self.core.lock:
+            return self._loops.setdefault(loop, LoopQueue(self.core))
+
+    def _forget_closed(self) -> None:
+        """Let go of loops that were closed, and of what they took along."""
+        with self.core.lock:
+            closed = [loop for loop in self._loops if loop.is_closed()]
+            queues = [self._loops.pop(loop) for loop in closed]
+        for queue in queues:
+            queue.lose()
 
     def busy_here(self) -> bool:
         """Whether the loop of this thread has work, which it could not do while it is blocked."""
@@ -57,21 +60,15 @@ class Queues:
         if not drain:
             self.cancel_queued()
         self._workers.wake()
-        self._on_loops("wake")
+        for loop, queue in self._loops.copy().items():
+            try:
+                loop.call_soon_threadsafe(queue.wake)
+            except RuntimeError:
+                self._forget_closed()
         self.core.when_empty(sink)
 
     def cancel_queued(self) -> None:
         """Fail everything that has not started."""
         self._workers.cancel_queued()
-        self._on_loops("cancel_queued")
-
-    def _on_loops(self, method: str) -> None:
-        here = running_loop()
-        for loop, queue in list(self._loops.items()):
-            if loop is here:
-                getattr(queue, method)()
-                continue
-            try:
-                loop.call_soon_threadsafe(getattr(queue, method))
-            except RuntimeError:  # closed: its callers went with it
-                continue
+        for queue in list(self._loops.values()):
+            queue.cancel_queued()

@@ -1,6 +1,7 @@
 """Worker threads that pull: a free one cuts the next batch itself, and parks when there is none.
 
-A parked worker holds nothing of its batcher but a weak reference, so that a dropped batcher goes.
+A parked worker holds nothing of its batcher, so that a dropped batcher goes. Whoever queues an item
+hands itself over with the call, so that accepted work is finished even then.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 import math
 import threading
 import weakref
-from _thread import LockType, allocate_lock
+from _thread import allocate_lock
 from contextvars import Context
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,17 @@ from modelserve.predictor._waiting import LONGEST
 
 if TYPE_CHECKING:
     from modelserve.batcher._core import Core, Item
+    from modelserve.predictor import Outcome
+
+
+class Place:
+    """Where one worker parks: the lock is free when it was called, and then it knows by whom."""
+
+    __slots__ = ("lock", "workers")
+
+    def __init__(self, workers: Workers) -> None:
+        self.lock = allocate_lock()
+        self.workers: Workers | None = workers
 
 
 class Workers:
@@ -26,101 +38,99 @@ class Workers:
         self.core = core
         settings = core.settings
         self._lanes: Lanes[Item] = Lanes(settings.max_batch_size, settings.max_wait)
-        self._parked: list[LockType] = []
+        self._parked: list[Place] = []
         self._alive = 0
-        self._wake_all = weakref.finalize(self, _release, self._parked)
-        self._wake_all.atexit = False
-
-    def queued(self) -> int:
-        return len(self._lanes)
+        self._dismiss = weakref.finalize(self, _dismiss, self._parked)
+        self._dismiss.atexit = False
 
     def push(self, item: Item, lane: Any) -> None:
         """Queue an item. Raises Closed or Overloaded."""
         core = self.core
-        start = False
         with core.lock:
-            core.accept(item, len(self._lanes))
-            if self._lanes.push(item, lane, item.at):
-                if self._parked:
-                    self._parked.pop().release()
-                elif self._alive < core.settings.workers:
-                    self._alive += 1
-                    start = True
+            start = core.accept(item, lane, self._lanes) and self._call()
         if start:
             self._start()
 
+    def _call(self) -> bool:
+        """Wake a parked worker, under the lock; say whether one is to be started instead."""
+        if self._parked:
+            place = self._parked.pop()
+            place.workers = self
+            place.lock.release()
+        elif self._alive < self.core.settings.workers:
+            self._alive += 1
+            return True
+        return False
+
     def _start(self) -> None:
         name = f"modelserve-{self.core.settings.name}"
-        thread = threading.Thread(target=_work, args=(weakref.ref(self),), name=name, daemon=True)
+        thread = threading.Thread(target=_work, args=(Place(self),), name=name, daemon=True)
         try:
             Context().run(thread.start)
         except BaseException:
             with self.core.lock:
                 self._alive -= 1
-            self.cancel_queued()
-            raise
+                alone = not self._alive
+            if alone:
+                self.cancel_queued()
+                raise
 
-    def take(self, token: LockType) -> tuple[list[Item], float]:
-        """Cut the next batch, or park: what to run, else how long to sleep (0: end)."""
+    def serve(self, place: Place) -> bool:
+        """Run batches as long as there are any; say whether to park then."""
+        while True:
+            batch, pause = self._take(place)
+            if batch:
+                self.core.run(batch)
+            elif not 0 < pause < math.inf:
+                return pause > 0
+            elif place.lock.acquire(timeout=min(pause, LONGEST)):
+                place.workers = None
+
+    def _take(self, place: Place) -> tuple[list[Item], float]:
+        """Cut the next batch, or park: what to run, else how long to wait (0: end)."""
         core = self.core
-        late: list[Item] = []
-        batch: list[Item] = []
-        pause = 0.0
+        gone: list[Outcome] = []
+        start = False
         with core.lock:
-            if token in self._parked:
-                self._parked.remove(token)
-            elif not token.locked():  # woken between its time-out and here
-                token.acquire()
-            while not batch:
-                pause = (
-                    0.0
-                    if core.closing and len(self._lanes)
-                    else self._lanes.wait(core.settings.clock())
-                )
-                if pause > 0:
-                    break
-                batch = self._lanes.cut(lambda item: core.keep(item, late))
-            if not batch:
-                if core.closing:
-                    self._alive -= 1
-                    pause = 0.0
-                else:
-                    self._parked.append(token)
-        if late:
-            core.expire(late)
-        core.tell_if_empty()
+            if place in self._parked:
+                self._parked.remove(place)
+            elif not place.lock.locked():  # called after its wait had timed out
+                place.lock.acquire()
+                place.workers = None
+            batch, pause = core.cut(self._lanes, gone)
+            if batch:
+                start = len(self._lanes) > 0 and self._call()
+            elif core.closing:
+                self._alive -= 1
+                pause = 0.0
+            else:
+                self._parked.append(place)
+        if gone:
+            core.settle(gone)
+        if start:
+            self._start()
         return batch, pause
 
     def wake(self) -> None:
         """Have every parked worker look again."""
         with self.core.lock:
-            _release(self._parked)
+            while self._parked:
+                self._call()
 
     def cancel_queued(self) -> None:
         """Fail everything that has not started."""
-        with self.core.lock:
-            items = self._lanes.clear()
-        self.core.refuse(items)
+        self.core.refuse(self._lanes)
 
 
-def _release(parked: list[LockType]) -> None:
+def _dismiss(parked: list[Place]) -> None:
     while parked:
-        parked.pop().release()
+        parked.pop().lock.release()
 
 
-def _work(ref: weakref.ref[Workers]) -> None:
-    token = allocate_lock()
-    token.acquire()
+def _work(place: Place) -> None:
     while True:
-        workers = ref()
-        if workers is None:
+        place.lock.acquire()
+        workers, place.workers = place.workers, None
+        if workers is None or not workers.serve(place):
             return
-        batch, pause = workers.take(token)
-        if batch:
-            workers.core.run(batch)
-            del workers, batch
-            continue
         del workers
-        if pause == 0:
-            return
-        token.acquire(timeout=-1 if pause == math.inf else min(pause, LONGEST))

@@ -14,7 +14,7 @@ from collections.abc import (
     Iterator,
     MutableMapping,
 )
-from typing import TYPE_CHECKING, Any, TypeVar, cast, final, overload
+from typing import TYPE_CHECKING, Any, cast, final, overload
 
 import cachetools
 from typing_extensions import Unpack
@@ -32,6 +32,7 @@ from modelserve.predictor import (
     Spec,
     ThreadSink,
     achunks,
+    aio,
     check_call,
     chunks,
     lift,
@@ -42,15 +43,13 @@ from modelserve.predictor import (
     wraps,
 )
 from modelserve.request import Note, current
+from modelserve.typing import In, Out
 
 if TYPE_CHECKING:
+    from modelserve.predictor import LoopSink
     from modelserve.request import Request
     from modelserve.typing import Clock
 
-In = TypeVar("In")
-Out = TypeVar("Out")
-FnIn = TypeVar("FnIn")
-FnOut = TypeVar("FnOut")
 
 CHUNK = 256
 """Inputs of a ``map`` that are looked up together."""
@@ -88,16 +87,10 @@ class PredictionCache(Primitive[In, Out]):
 
     @overload
     def __init__(
-        self: PredictionCache[FnIn, FnOut],
-        predict: Callable[[FnIn], Awaitable[FnOut]],
-        **options: Unpack[Options],
+        self, predict: Callable[[In], Awaitable[Out]], **options: Unpack[Options]
     ) -> None: ...
     @overload
-    def __init__(
-        self: PredictionCache[FnIn, FnOut],
-        predict: Callable[[FnIn], FnOut],
-        **options: Unpack[Options],
-    ) -> None: ...
+    def __init__(self, predict: Callable[[In], Out], **options: Unpack[Options]) -> None: ...
     def __init__(  # noqa: PLR0913 - one word each, all of them of the field
         self,
         predict: Callable[[Any], Any],
@@ -126,7 +119,7 @@ class PredictionCache(Primitive[In, Out]):
             "name": name,
             "clock": clock,
         }
-        spec = Spec(PredictionCache, (predict,), options)
+        spec = Spec(PredictionCache, (part,), options)
         super().__init__(name or part.name, {part.name: part}, spec)
         wraps(self, part)
         self._part = part
@@ -139,6 +132,7 @@ class PredictionCache(Primitive[In, Out]):
             True: Note(self.name, "cache", "miss"),
             False: Note(self.name, "cache", "join"),
         }
+        kept: MutableMapping[Any, Any]
         kept = cachetools.LRUCache(maxsize or 0) if store is None else store
         self._table = Table(kept, math.inf if ttl is None else ttl, clock, self._marks)
         self._filler = Filler(part, self._table, self._marks)
@@ -151,7 +145,7 @@ class PredictionCache(Primitive[In, Out]):
     @property
     def stats(self) -> CacheStats:
         """A snapshot of what happened so far."""
-        return self._table.stats()
+        return self._table.stats()._replace(blocked_loop=self.blocked_loop.read())
 
     def __call__(self, x: In, /) -> Out:
         """Answer from memory, or run the model and remember."""
@@ -178,16 +172,14 @@ class PredictionCache(Primitive[In, Out]):
         key = self._key_of(x, scope)
         entry = self._table.look(key)
         while entry is None:
-            from modelserve.predictor import _aio
-
-            sink = _aio.sink()
+            sink = aio.sink()
             entry, flight, leads, came = self._claim(key, scope, sink)
             if flight is None:
                 break
             if leads:
                 flight.sinks.append(sink)
                 self._filler.spawn([(flight, x)])
-            await _aio.wait(sink, scope, self.name)
+            await aio.wait(sink, scope, self.name)
             if not flight.is_older_than(came):
                 flight.note(scope, self._notes[leads])
                 return cast("Out", flight.result(self.name))
@@ -218,16 +210,14 @@ class PredictionCache(Primitive[In, Out]):
         self, xs: Iterable[In] | AsyncIterable[In], /, *, return_exceptions: bool = False
     ) -> AsyncIterator[Out]:
         """Answer for many inputs like :meth:`map`, without blocking the event loop."""
-        from modelserve.predictor import _aio
-
         scope = current()
         async for chunk in achunks(xs, CHUNK):
-            plan = self._plan(chunk, scope, _aio.sink)
+            plan = self._plan(chunk, scope, aio.sink)
             await self._afill(plan, scope, return_exceptions)
             for x, found in zip(chunk, plan.found, strict=True):
                 try:
                     if found.sink is not None:
-                        await _aio.wait(cast("_aio.LoopSink", found.sink), scope, self.name)
+                        await aio.wait(cast("LoopSink", found.sink), scope, self.name)
                     y = self._settled(found, scope)
                     if y is ANEW:
                         y = await self.acall(x)
@@ -245,6 +235,24 @@ class PredictionCache(Primitive[In, Out]):
         counts = f"{stats.hits:,} hits{joins}, {stats.misses:,} misses"
         return f"{stats.entries:,}{bound} entries, {counts}"
 
+    def needs_this_loop(self) -> bool:
+        """Whether a run is in progress on the loop of this thread."""
+        return self._table.flies_on(running_loop())
+
+    def stop(self, drain: bool, timeout: float | None) -> None:  # noqa: FBT001 - internal
+        """Let the runs in progress land; the entries are kept."""
+        if drain:
+            sink = ThreadSink()
+            self._table.when_empty(sink)
+            sink.settles(timeout)
+
+    async def astop(self, drain: bool, timeout: float | None) -> None:  # noqa: FBT001 - internal
+        """Let the runs in progress land without blocking the loop."""
+        if drain:
+            sink = aio.sink()
+            self._table.when_empty(sink)
+            await aio.settles(sink, timeout)
+
     def _key_of(self, x: In, scope: Request | None) -> Hashable:
         if self.life.closed:
             raise self.closed_error()
@@ -260,7 +268,8 @@ class PredictionCache(Primitive[In, Out]):
     def _hit(self, entry: Entry, scope: Request | None) -> Out:
         if scope is not None:
             scope.trail.extend((*entry.stamps, self._hit_note))
-        return cast("Out", entry.give())
+        value: Out = entry.value if entry.thaw is None else entry.thaw(entry.value)
+        return value
 
     def _claim(
         self, key: Hashable, scope: Request | None, sink: Sink, together: Flight | None = None
@@ -287,7 +296,11 @@ class PredictionCache(Primitive[In, Out]):
         plan = Plan([], [], {})
         try:
             for x in chunk:
-                plan.found.append(self._find(x, scope, make_sink, plan))
+                try:
+                    found = self._find(x, scope, make_sink, plan)
+                except Exception as error:  # noqa: BLE001 - it stands in this input's place
+                    found = Found(error=error)
+                plan.found.append(found)
         except BaseException:
             self._filler.abandon(plan.leads)
             raise
@@ -296,10 +309,7 @@ class PredictionCache(Primitive[In, Out]):
     def _find(
         self, x: In, scope: Request | None, make_sink: Callable[[], Sink], plan: Plan
     ) -> Found:
-        try:
-            key = self._key_of(x, scope)
-        except TypeError as error:
-            return Found(error=error)
+        key = self._key_of(x, scope)
         if key in plan.led:
             self._table.count_join()
             return Found(flight=plan.led[key])
@@ -328,15 +338,13 @@ class PredictionCache(Primitive[In, Out]):
         plan.leads[0][0].note(scope, self._notes[True])
 
     async def _afill(self, plan: Plan, scope: Request | None, return_exceptions: bool) -> None:  # noqa: FBT001
-        from modelserve.predictor import _aio
-
         if not plan.leads:
             return
-        sink = _aio.sink()
+        sink = aio.sink()
         plan.leads[-1][0].sinks.append(sink)
         self._filler.spawn(plan.leads)
         try:
-            await _aio.wait(sink, scope, self.name)
+            await aio.wait(sink, scope, self.name)
         except DeadlineExceeded:
             if not return_exceptions:
                 raise
@@ -361,4 +369,6 @@ def _loaders_used_by_functions(cache: Primitive[Any, Any]) -> list[Primitive[Any
     nodes = list(walk(cache))
     functions = {node.path for node in nodes if node.part.parts_level == "any"}
     below = (n.part for n in nodes if any(n.path[: len(f)] == f for f in functions))
-    return list(dict.fromkeys(part for part in below if type(part).stamp is not Primitive.stamp))
+    return list(
+        dict.fromkeys(part for part in below if type(part).stamp is not Primitive[Any, Any].stamp)
+    )

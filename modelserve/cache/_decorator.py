@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Any, TypeVar, overload
+from typing import Any, overload
 
 from typing_extensions import Unpack
 
 from modelserve.cache._cache import PredictionCache
 from modelserve.cache._options import Options
-
-FnIn = TypeVar("FnIn")
-FnOut = TypeVar("FnOut")
+from modelserve.typing import In, Out
 
 
 class Cached:
@@ -21,17 +19,13 @@ class Cached:
         self._options = options
 
     @overload
-    def __call__(
-        self, fn: Callable[[FnIn], Awaitable[FnOut]], /
-    ) -> PredictionCache[FnIn, FnOut]: ...
+    def __call__(self, fn: Callable[[In], Awaitable[Out]], /) -> PredictionCache[In, Out]: ...
     @overload
-    def __call__(self, fn: Callable[[FnIn], FnOut], /) -> PredictionCache[FnIn, FnOut]: ...
+    def __call__(self, fn: Callable[[In], Out], /) -> PredictionCache[In, Out]: ...
     @overload
-    def __call__(
-        self, fn: Callable[[Any, FnIn], Awaitable[FnOut]], /
-    ) -> PredictionCache[FnIn, FnOut]: ...
+    def __call__(self, fn: Callable[[Any, In], Awaitable[Out]], /) -> PredictionCache[In, Out]: ...
     @overload
-    def __call__(self, fn: Callable[[Any, FnIn], FnOut], /) -> PredictionCache[FnIn, FnOut]: ...
+    def __call__(self, fn: Callable[[Any, In], Out], /) -> PredictionCache[In, Out]: ...
     def __call__(self, fn: Callable[..., Any], /) -> PredictionCache[Any, Any]:
         """Lift the function."""
         return PredictionCache(fn, **self._options)

@@ -9,7 +9,7 @@ from typing import Any
 
 from modelserve.cache._flight import Abandoned, Flight
 from modelserve.cache._table import Marks, Table
-from modelserve.predictor import Primitive, ThreadSink, hop
+from modelserve.predictor import Primitive, ThreadSink, aio, hop
 from modelserve.request import Request, in_scope
 
 Leads = list[tuple[Flight, Any]]
@@ -29,9 +29,10 @@ class Filler:
         if scope is None or scope.remaining() == math.inf:
             self._fill(leads)
             return False
-        leads[0][0].scope.depth += 1
+        shared = leads[0][0].scope
+        shared.depth += 1
         try:
-            hop(sink, self._fill, leads, self._part.name, None)
+            hop(sink, self._fill, leads, self._part.name, scope=shared)
         except BaseException:
             self.abandon(leads)
             raise
@@ -39,13 +40,12 @@ class Filler:
 
     def spawn(self, leads: Leads) -> None:
         """Run in a task of nobody's own; cancelled, even before its first step, it is landed."""
-        from modelserve.predictor import _aio
 
         def ended(task: Any) -> None:
             if task.cancelled() or task.exception() is not None:
                 self.abandon(leads)
 
-        _aio.spawn(self._afill(leads)).add_done_callback(ended)
+        aio.spawn(self._afill(leads)).add_done_callback(ended)
 
     def abandon(self, leads: Leads) -> None:
         """Land flights that nobody runs any more."""

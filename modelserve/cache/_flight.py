@@ -8,6 +8,7 @@ from modelserve.errors import Closed, DeadlineExceeded, Overloaded, own
 from modelserve.request import Note, Request, Stamp, shared_scope, stamps
 
 if TYPE_CHECKING:
+    from asyncio import AbstractEventLoop
     from collections.abc import Hashable
 
     from modelserve.cache._freeze import Thaw
@@ -49,13 +50,13 @@ class Flight:
     deadline. Flights that fill together share both.
     """
 
-    __slots__ = ("entry", "error", "key", "on_loop", "scope", "scopes", "sinks")
+    __slots__ = ("entry", "error", "key", "loop", "scope", "scopes", "sinks")
 
     def __init__(self, key: Hashable, scopes: list[Request | None], scope: Request) -> None:
         self.key = key
         self.scopes = scopes
         self.scope = scope
-        self.on_loop = False
+        self.loop: AbstractEventLoop | None = None
         self.sinks: list[Sink] = []
         self.entry: Entry | None = None
         self.error: BaseException | None = None
@@ -96,8 +97,8 @@ class Claim(NamedTuple):
     came: int
 
 
-def new_scope(scopes: list[Request | None]) -> Request:
+def new_scope(scopes: list[Request | None], owner: object) -> Request:
     """Make the scope of a flight: of its callers it knows the tenant, which is part of the key."""
-    scope = shared_scope(scopes, "flight")
+    scope = shared_scope(scopes, "flight", owner)
     scope.tenant = scopes[0].tenant if scopes[0] is not None else None
     return scope

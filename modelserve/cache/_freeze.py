@@ -22,22 +22,22 @@ def freeze(value: Any) -> tuple[Any, Thaw | None]:
     Arrays are copied, so that they pin no batch, and made read-only. Tensors know no such thing:
     each caller gets a clone. Lists and dicts are made anew for each caller around frozen arrays.
     """
-    if isinstance(value, np.ndarray):
+    kind = value.__class__
+    if issubclass(kind, np.ndarray):
         return _array(value), None
-    if isinstance(value, list):
+    if issubclass(kind, list):
         pairs = [freeze(part) for part in value]
         return [part for part, _ in pairs], lambda parts: _thawed(parts, pairs)
-    if type(value) is dict:
+    if kind is dict:
         pairs = [freeze(part) for part in value.values()]
         kept = dict(zip(value, (part for part, _ in pairs), strict=True))
         return kept, lambda parts: dict(zip(parts, _thawed(parts.values(), pairs), strict=True))
-    if isinstance(value, tuple):
+    if issubclass(kind, tuple):
         pairs = [freeze(part) for part in value]
-        make: Callable[[Any], Any] = getattr(type(value), "_make", tuple)
-        kept = make([part for part, _ in pairs])
-        if all(thaw is None for _, thaw in pairs):
-            return kept, None
-        return kept, lambda parts: make(_thawed(parts, pairs))
+        make: Callable[[Any], Any] = getattr(value, "_make", tuple)
+        frozen = all(thaw is None for _, thaw in pairs)
+        thaw: Thaw | None = None if frozen else lambda parts: make(_thawed(parts, pairs))
+        return make([part for part, _ in pairs]), thaw
     torch = sys.modules.get("torch")
     if torch is not None and isinstance(value, torch.Tensor):
         return value.detach().clone(), lambda kept: kept.clone()

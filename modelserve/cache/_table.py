@@ -1,4 +1,4 @@
-"""The entries and the flights of one cache, behind one lock. It runs nothing and waits for nobody."""
+"""The entries and flights of one cache, behind one lock. It runs nothing and waits for nobody."""
 
 from __future__ import annotations
 
@@ -7,12 +7,14 @@ import threading
 from collections.abc import Callable, Hashable, MutableMapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from modelserve.cache._flight import Claim, Entry, Flight, new_scope
+from modelserve.cache._flight import Abandoned, Claim, Entry, Flight, new_scope
 from modelserve.cache._freeze import freeze
 from modelserve.predictor import Sink, deliver, running_loop
 from modelserve.request import Request, Stamp, stamps, tick
 
 if TYPE_CHECKING:
+    from asyncio import AbstractEventLoop
+
     from modelserve.typing import Clock
 
 Marks = tuple[Any, ...]
@@ -24,6 +26,7 @@ class CacheStats(NamedTuple):
     ``hits`` were answered by an entry, ``joins`` by a run in progress, and ``misses`` ran the
     model. ``expired`` entries were too old and ``outdated`` ones made by a version that is no
     longer handed out; both were misses. ``unstored`` results were given but not kept.
+    ``blocked_loop`` is sync calls that kept an event loop waiting for another's run.
     """
 
     entries: int
@@ -33,6 +36,7 @@ class CacheStats(NamedTuple):
     expired: int
     outdated: int
     unstored: int
+    blocked_loop: int = 0
 
 
 class Table:
@@ -57,6 +61,7 @@ class Table:
         """Forget the runs of the parent process; the entries are still true."""
         self._lock = threading.Lock()
         self._flights: dict[Hashable, Flight] = {}
+        self._emptied: list[Sink] = []
 
     def stats(self) -> CacheStats:
         with self._lock:
@@ -86,8 +91,8 @@ class Table:
         together: Flight | None = None,
     ) -> Claim:
         """Find an entry, join a flight with the sink, or lead one, ``together`` with another."""
-        on_loop = sink.loop is not None
-        blocks_loop = not on_loop and running_loop() is not None
+        blocks_loop = sink.loop is None and running_loop() is not None
+        self._land_lost(self._flights.get(key))
         with self._lock:
             entry = self._valid(key)
             if entry is not None:
@@ -105,10 +110,10 @@ class Table:
             self._count_why(key)
             if together is None:
                 scopes = [scope]
-                flight = Flight(key, scopes, new_scope(scopes))
+                flight = Flight(key, scopes, new_scope(scopes, self))
             else:
                 flight = Flight(key, together.scopes, together.scope)
-            flight.on_loop = on_loop
+            flight.loop = sink.loop
             self._flights[key] = flight
             return Claim(None, flight, leads=True, came=0)
 
@@ -134,7 +139,31 @@ class Table:
                 self._keep(flight.key, entry, keep=keep)
             flight.entry, flight.error = entry, error
             sinks, flight.sinks = flight.sinks, []
+            if not self._flights:
+                sinks += self._emptied
+                self._emptied = []
         deliver((sink, None, None) for sink in sinks)
+
+    def flies_on(self, loop: AbstractEventLoop | None) -> bool:
+        """Whether a run in progress needs a loop."""
+        with self._lock:
+            return loop is not None and any(f.loop is loop for f in self._flights.values())
+
+    def when_empty(self, sink: Sink) -> None:
+        """Settle a sink when no run is in progress."""
+        with self._lock:
+            flights = list(self._flights.values())
+        self._land_lost(*flights)
+        with self._lock:
+            if self._flights:
+                self._emptied.append(sink)
+                return
+        deliver([(sink, None, None)])
+
+    def _land_lost(self, *flights: Flight | None) -> None:
+        """Land what was left on a loop that has closed: nobody else will."""
+        lost = [f for f in flights if f is not None and f.loop is not None and f.loop.is_closed()]
+        self.fail(lost, Abandoned())
 
     def fail(self, flights: Sequence[Flight], error: BaseException) -> None:
         """Land flights that gave nothing."""
@@ -152,7 +181,7 @@ class Table:
     def _can_join(self, flight: Flight, scope: Request | None, *, blocks_loop: bool) -> bool:
         """Nobody waits for a run that they are part of, or that needs the loop they block."""
         within = scope is not None and flight.scope in scope.inside
-        return not within and not (blocks_loop and flight.on_loop)
+        return not within and not (blocks_loop and flight.loop is not None)
 
     def _count_why(self, key: Hashable) -> None:
         entry = self._store.get(key)

@@ -1,4 +1,4 @@
-"""Model files: one small module a format, imported when a file of its kind is loaded."""
+"""Model files and models: one small module a format, imported when one of its kind is there."""
 
 from __future__ import annotations
 
@@ -7,32 +7,53 @@ import importlib
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, Protocol, cast
+from typing import Any, Literal, NamedTuple, Protocol, TypeAlias, cast
 
 from modelserve.errors import ModelLoadError
 
 FORMATS = {".onnx": "onnx"}
 """The module of this folder that reads files of each suffix."""
+RUNTIMES = {"onnxruntime": "onnx", "torch": "torch"}
+"""The module of this folder that knows the models of each package."""
+
+Fate: TypeAlias = Literal["keep", "reload", "refuse"]
+"""What becomes of a loaded model in a forked child."""
 
 
 class Artefact(NamedTuple):
-    """A model and the version that its bytes make it."""
+    """A model, and the version that its bytes make it or its maker calls it."""
 
     model: Any
     version: str | None
 
 
 class Format(Protocol):
-    """What a format's module offers."""
+    """What a module offers that reads files."""
 
     def load(self, data: bytes) -> Any:
-        """Make a model of a file's bytes."""
+        """Make a model of a file's bytes. Raises ModelLoadError."""
+        ...
+
+
+class Runtime(Protocol):
+    """What a module offers that knows models of one kind."""
+
+    def knows(self, model: Any) -> bool:
+        """Say whether a model is of this kind."""
+        ...
+
+    def caller(self, model: Any) -> Callable[[Any], Any]:
+        """Return how to call a model."""
+        ...
+
+    def after_fork(self, model: Any) -> Fate:
+        """Say what becomes of a model in a forked child."""
         ...
 
 
 def find(path: Path) -> str:
     """Return the name of the module that reads a file, by its suffix. Raises ModelLoadError."""
-    name = FORMATS.get(path.suffix)
+    name = FORMATS.get(path.suffix.lower())
     if name is None:
         known = ", ".join(sorted(FORMATS))
         raise ModelLoadError(
@@ -46,7 +67,7 @@ def read(path: Path, unless: str | None = None) -> Artefact | None:
 
     Its version is the digest of the very bytes that are loaded.
     """
-    reader = cast("Format", importlib.import_module(find(path)))
+    module = find(path)
     try:
         data = path.read_bytes()
     except FileNotFoundError:
@@ -56,43 +77,34 @@ def read(path: Path, unless: str | None = None) -> Artefact | None:
     version = hashlib.sha256(data).hexdigest()[:16]
     if version == unless:
         return None
+    reader = cast("Format", importlib.import_module(module))
     try:
         return Artefact(reader.load(data), version)
     except ModelLoadError as error:
         raise ModelLoadError(f"'{path}' could not be loaded: {error}") from error
 
 
-def caller(model: Any) -> Callable[[Any], Any]:
-    """Return how a loaded model is called: the first of the ways that fits it.
+def runtime(model: Any) -> Runtime | None:
+    """Return the module of this folder that knows a model's kind, if one does."""
+    for package, name in RUNTIMES.items():
+        if sys.modules.get(package) is not None:
+            module = cast("Runtime", importlib.import_module(f"modelserve.formats.{name}"))
+            if module.knows(model):
+                return module
+    return None
 
-    An ONNX Runtime session takes and gives arrays, a torch module runs in evaluation and
-    inference mode, an estimator predicts, and anything else that can be called is called.
+
+def caller(model: Any, known: Runtime | None) -> Callable[[Any], Any]:
+    """Return how a model is called: as its kind is, else an estimator predicts, a function runs.
+
+    Raises ModelLoadError for what can do neither.
     """
-    for runtime in ("onnx", "torch"):
-        if _RUNTIMES[runtime] in sys.modules:
-            module = importlib.import_module(f"modelserve.formats.{runtime}")
-            call = cast("Callable[[Any], Any] | None", module.caller(model))
-            if call is not None:
-                return call
-    predict = getattr(model, "predict", None)
-    if callable(predict):
-        return cast("Callable[[Any], Any]", predict)
-    if callable(model):
-        return cast("Callable[[Any], Any]", model)
+    if known is not None:
+        return known.caller(model)
+    for way in (getattr(model, "predict", None), model):
+        if callable(way):
+            return cast("Callable[[Any], Any]", way)
     raise ModelLoadError(
         f"a {type(model).__name__} can neither predict nor be called: "
         "say how with predict=lambda model, x: ..."
     )
-
-
-def after_fork(model: Any) -> Literal["keep", "reload", "refuse"]:
-    """Say what becomes of a loaded model in a forked child."""
-    for runtime in ("onnx", "torch"):
-        if _RUNTIMES[runtime] in sys.modules:
-            module = importlib.import_module(f"modelserve.formats.{runtime}")
-            if module.caller(model) is not None:
-                return cast("Literal['keep', 'reload', 'refuse']", module.after_fork(model))
-    return "keep"
-
-
-_RUNTIMES = {"onnx": "onnxruntime", "torch": "torch"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
@@ -22,11 +23,16 @@ DTYPES = {
     "tensor(float16)": np.float16,
     "tensor(int64)": np.int64,
     "tensor(int32)": np.int32,
+    "tensor(int16)": np.int16,
     "tensor(int8)": np.int8,
+    "tensor(uint64)": np.uint64,
+    "tensor(uint32)": np.uint32,
+    "tensor(uint16)": np.uint16,
     "tensor(uint8)": np.uint8,
     "tensor(bool)": np.bool_,
+    "tensor(string)": np.object_,
 }
-"""The dtype of each ONNX tensor type that numpy has a like of; others are passed as they are."""
+"""The dtype of each ONNX type that numpy has a like of; values of others pass as they are."""
 
 
 def load(data: bytes) -> onnxruntime.InferenceSession:
@@ -34,17 +40,22 @@ def load(data: bytes) -> onnxruntime.InferenceSession:
     try:
         return onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])
     except Exception as error:
-        raise ModelLoadError(f"not a model that ONNX Runtime can read: {error}") from error
+        raise ModelLoadError(
+            f"copy or export it again, as ONNX Runtime cannot read it ({error})"
+        ) from error
 
 
-def caller(model: Any) -> Callable[[Any], Any] | None:
-    """Return how to call a session, or None for anything else.
+def knows(model: Any) -> bool:
+    """Say whether a model is a session."""
+    return isinstance(model, onnxruntime.InferenceSession)
+
+
+def caller(model: onnxruntime.InferenceSession) -> Callable[[Any], Any]:
+    """Return how to call a session.
 
     It takes an array, or a dict of arrays by input name where the model has several, and gives an
     array, or a dict by output name where it has several.
     """
-    if not isinstance(model, onnxruntime.InferenceSession):
-        return None
     inputs = {i.name: DTYPES.get(i.type) for i in model.get_inputs()}
     outputs = [o.name for o in model.get_outputs()]
 
@@ -56,7 +67,7 @@ def caller(model: Any) -> Callable[[Any], Any] | None:
 
 
 def _feed(x: Any, inputs: dict[str, Any]) -> dict[str, Any]:
-    if not isinstance(x, Mapping):
+    if not issubclass(x.__class__, Mapping):
         if len(inputs) != 1:
             raise BadInput(f"the model has the inputs {list(inputs)}: pass a dict of arrays")
         x = dict.fromkeys(inputs, x)
@@ -66,8 +77,10 @@ def _feed(x: Any, inputs: dict[str, Any]) -> dict[str, Any]:
 
 
 def _cast(name: str, value: Any, dtype: Any) -> Any:
+    if dtype is None:
+        return value
     array = np.asarray(value)
-    if dtype is None or array.dtype == dtype:
+    if array.dtype == dtype:
         return array
     if not np.can_cast(array.dtype, dtype, "same_kind"):
         raise BadInput(
@@ -77,6 +90,10 @@ def _cast(name: str, value: Any, dtype: Any) -> Any:
     return array.astype(dtype)
 
 
-def after_fork(model: object) -> Literal["reload"]:  # noqa: ARG001 - all sessions alike
-    """A session's threads stay with the parent, and its calls would wait for them."""
+def after_fork(model: onnxruntime.InferenceSession) -> Literal["reload"]:
+    """A session's threads stay with the parent, and its calls would wait for them.
+
+    So would its end, or crash: the child keeps it for ever.
+    """
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(model))
     return "reload"

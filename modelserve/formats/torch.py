@@ -2,45 +2,57 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+import itertools
+from collections.abc import Callable, Iterator
 from typing import Any, Literal
 
 import numpy as np
 import torch
 
 
-def caller(model: Any) -> Callable[[Any], Any] | None:
-    """Return how to call a module, or None for anything else.
+def knows(model: Any) -> bool:
+    """Say whether a model is a module."""
+    return isinstance(model, torch.nn.Module)
+
+
+def caller(model: torch.nn.Module) -> Callable[[Any], Any]:
+    """Return how to call a module.
 
     It runs in evaluation and inference mode. Arrays go in as tensors on the module's device and
     come out as arrays; tensors come out as tensors.
     """
-    if not isinstance(model, torch.nn.Module):
-        return None
-    model.eval()
-    parameter = next(model.parameters(), None)
-    device = torch.device("cpu") if parameter is None else parameter.device
+    with contextlib.suppress(NotImplementedError):  # an exported program has no modes
+        model.eval()
+    device = next((tensor.device for tensor in _tensors(model)), torch.device("cpu"))
 
     def call(x: Any) -> Any:
         with torch.inference_mode():
-            if isinstance(x, np.ndarray):
-                return _array(model(torch.from_numpy(np.ascontiguousarray(x)).to(device)))
+            if issubclass(x.__class__, np.ndarray):
+                x = np.require(x, requirements=["C", "W"])  # all that torch can share
+                return _array(model(torch.from_numpy(x).to(device)))
             return model(x)
 
     return call
 
 
+def _tensors(model: torch.nn.Module) -> Iterator[torch.Tensor]:
+    return itertools.chain(model.parameters(), model.buffers())
+
+
 def _array(y: Any) -> Any:
     if isinstance(y, torch.Tensor):
-        return y.cpu().numpy()
-    if isinstance(y, dict):
+        return y.numpy(force=True)
+    kind = y.__class__
+    if issubclass(kind, dict):
         return {key: _array(value) for key, value in y.items()}
-    if isinstance(y, tuple):
-        return type(y)(*map(_array, y)) if hasattr(y, "_fields") else tuple(map(_array, y))
+    if issubclass(kind, list | tuple):
+        values = map(_array, y)
+        return y.__class__(*values) if hasattr(y, "_fields") else y.__class__(values)
     return y
 
 
 def after_fork(model: torch.nn.Module) -> Literal["keep", "refuse"]:
     """A module on a GPU cannot be used in a child of the process that put it there."""
-    on_gpu = any(parameter.device.type == "cuda" for parameter in model.parameters())
-    return "refuse" if on_gpu else "keep"
+    on_cpu = all(tensor.device.type == "cpu" for tensor in _tensors(model))
+    return "keep" if on_cpu else "refuse"

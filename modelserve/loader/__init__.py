@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
-from modelserve.loader._loader import LoaderStats, ModelLoader
+from modelserve.loader._loader import ModelLoader
+from modelserve.loader._version import LoaderStats
 
 __all__ = ["LoaderStats", "ModelLoader"]

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import functools
 import itertools
 import os
 import threading
 import time
 from collections.abc import Callable, Iterable
 from contextvars import Context
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast, final
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal, cast, final
 
 from modelserve import formats
-from modelserve.errors import Forked, ModelLoadError, ModelServeError, from_model, own
+from modelserve.errors import Forked, ModelLoadError, from_model, own
 from modelserve.events import Event, Hook, Loaded, LoadFailed, Retired, tell
 from modelserve.loader._source import open_source
 from modelserve.loader._version import LoaderStats, Stamps, Version
@@ -22,18 +22,17 @@ from modelserve.predictor import (
     Sink,
     Spec,
     ThreadSink,
+    aio,
     deliver,
     hop,
     on_fork,
     running_loop,
 )
 from modelserve.request import Stamp, current
+from modelserve.typing import In, Out
 
 if TYPE_CHECKING:
     from modelserve.typing import Clock
-
-In = TypeVar("In")
-Out = TypeVar("Out")
 
 
 @final
@@ -75,18 +74,17 @@ class ModelLoader(Primitive[In, Out]):
         predict: Callable[[Any, In], Out] | None = None,
         mode: Literal["lazy", "eager", "background"] = "lazy",
         version: str | None = None,
-        warmup: Iterable[In] = (),
+        warmup: Iterable[In] | None = None,
         name: str | None = None,
         clock: Clock = time.monotonic,
         on_event: Hook | None = None,
     ) -> None:
         if mode not in {"lazy", "eager", "background"}:
             raise ValueError(f"mode={mode!r}: pass 'lazy', 'eager' or 'background'")
-        self._source, default_name = open_source(source)
+        self._source, default_name = open_source(source, version)
         self._predict = predict
         self._mode = mode
-        self._given_version = version
-        self._warmup = tuple(warmup)
+        self._warmup = () if warmup is None else tuple(warmup)
         self._clock = clock
         self._on_event = on_event
         options = {
@@ -108,42 +106,42 @@ class ModelLoader(Primitive[In, Out]):
         self._error: BaseException | None = None
         self._forked: str | None = None
         self._arm()
-        if mode == "eager":
-            self.get()
-        elif mode == "background":
-            self._begin(None)
+        on_fork(self)
+        if mode != "lazy":
+            self.start()
 
     def _arm(self) -> None:
         self._lock = threading.Lock()
         self._changing = threading.RLock()
         self._waiting: list[Sink] | None = None
-        self._thread: threading.Thread | None = None
+        self._loading_in: int | None = None
 
     def after_fork(self) -> None:
         """Keep a model that lives on in the child; load others anew at the first call."""
         self._arm()
-        if self._now is None:
-            return
-        fate = formats.after_fork(self._now.model)
-        if fate == "refuse":
-            self._forked = (
-                f"{self.name!r} holds a model on a GPU that was made before the fork: load it in "
-                "the child, with mode='lazy' or a start method of 'spawn'"
-            )
-        if fate != "keep":
-            self._now = self._before = None
+        now, before = self._now, self._before
+        if before is not None and before.after_fork() != "keep":
+            self._before = None
+        if now is not None and (fate := now.after_fork()) != "keep":
+            self._now = None
+            now.stamp.retire()
+            if fate == "refuse":
+                self._forked = (
+                    f"{self.name!r} holds a model on a GPU that was made before the fork: load it "
+                    "in the child, with mode='lazy' or a start method of 'spawn'"
+                )
 
     @property
     def stats(self) -> LoaderStats:
         """A snapshot of what happened so far."""
-        now = self._now
-        version = None if now is None else now.stamp.version
-        return LoaderStats(version, self._loads, self._failures, self._load_seconds)
+        blocked = self.blocked_loop.read()
+        return LoaderStats(self.version, self._loads, self._failures, self._load_seconds, blocked)
 
     @property
     def version(self) -> str | None:
         """The version that is handed out now; None before the first load."""
-        return self.stats.version
+        stamp = self.stamp()
+        return None if stamp is None else stamp.version
 
     def __call__(self, x: In, /) -> Out:
         """Answer with the version of now."""
@@ -153,23 +151,22 @@ class ModelLoader(Primitive[In, Out]):
             scope.check(self.name)
             scope.trail.append(now.stamp)
         try:
-            return cast("Out", now.call(x))
+            y: Out = now.call(x)
         except Exception as error:
             failure = from_model(error, repr(self.name))
             if failure is error:
                 raise
             raise failure from error
+        return y
 
     async def acall(self, x: In, /) -> Out:
         """Answer on a thread of the library's own, with the version of now."""
-        from modelserve.predictor import _aio
-
         scope = current()
         if self._now is None:
             await self._afirst()
-        sink = _aio.sink()
+        sink = aio.sink()
         hop(sink, self, x, self.name, None)
-        return cast("Out", await _aio.wait(sink, scope, self.name))
+        return cast("Out", await aio.wait(sink, scope, self.name))
 
     def get(self) -> Any:
         """Return the model itself, loading it at the first use.
@@ -178,17 +175,11 @@ class ModelLoader(Primitive[In, Out]):
         >>> ms.ModelLoader(lambda: {"bias": 1.0}, predict=lambda m, x: x + m["bias"]).get()
         {'bias': 1.0}
         """
-        now = self._now or self._first()
-        scope = current()
-        if scope is not None:
-            scope.trail.append(now.stamp)
-        return now.model
+        return (self._now or self._first()).handed()
 
     async def aget(self) -> Any:
         """Return the model itself, without blocking the event loop on a first load."""
-        if self._now is None:
-            await self._afirst()
-        return self.get()
+        return (self._now or await self._afirst()).handed()
 
     def reload(self) -> str:
         """Load again, and serve what was loaded; return its version.
@@ -197,6 +188,7 @@ class ModelLoader(Primitive[In, Out]):
         theirs. If it is what serves already, nothing changes. If it fails, the last good version
         serves on and ModelLoadError is raised.
         """
+        self._check_door()
         with self._changing:
             return self._load().stamp.version
 
@@ -209,11 +201,13 @@ class ModelLoader(Primitive[In, Out]):
         ('1', '2', '1')
         """
         with self._changing:
-            if self._before is None:
+            before = self._before
+            if before is None:
                 raise ModelLoadError(
                     f"{self.name!r} has no version before this one to roll back to"
                 )
-            return self._swap(self._before).stamp.version
+            self._tell_retired(self._swap(before))
+            return before.stamp.version
 
     def summary(self) -> str:
         """Version and counts in a few words."""
@@ -266,8 +260,9 @@ class ModelLoader(Primitive[In, Out]):
         """Let the model go; calls in flight keep it until they end."""
         with self._lock:
             old, self._now, self._before = self._now, None, None
-        if old is not None:
-            self._retire(old)
+            if old is not None:
+                old.stamp.retire()
+        self._tell_retired(old)
 
     def _first(self) -> Version:
         """Wait for the load that the first caller begins."""
@@ -277,64 +272,78 @@ class ModelLoader(Primitive[In, Out]):
         self._begin(sink)
         return cast("Version", sink.wait(current(), self.name))
 
-    async def _afirst(self) -> None:
-        from modelserve.predictor import _aio
-
-        sink = _aio.sink()
+    async def _afirst(self) -> Version:
+        sink = aio.sink()
         self._begin(sink)
-        await _aio.wait(sink, current(), self.name)
+        return cast("Version", await aio.wait(sink, current(), self.name))
 
-    def _begin(self, sink: Sink | None) -> None:
-        """Join the load in progress, or begin one; nobody's own call, so nobody can abort it."""
+    def _check_door(self) -> None:
+        """Refuse to load where that cannot end."""
         if self.life.closed:
             raise self.closed_error()
         if self._forked is not None:
             raise Forked(self._forked)
-        if threading.current_thread() is self._thread:
+        if self._loading_in == threading.get_ident():
             raise ModelLoadError(f"{self.name!r} asks for itself while it loads")
+
+    def _begin(self, sink: Sink | None) -> None:
+        """Join the load in progress, or begin one; nobody's own call, so nobody can abort it."""
+        self._check_door()
         with self._lock:
             now = self._now
-            first = self._waiting is None
+            first = now is None and self._waiting is None
             if now is None:
                 self._waiting = self._waiting or []
                 if sink is not None:
                     self._waiting.append(sink)
-        if now is not None:
-            if sink is not None:
-                sink.settle(now, None)
-        elif first:
-            self._thread = threading.Thread(
+        if now is not None and sink is not None:
+            sink.settle(now, None)
+        if first:
+            thread = threading.Thread(
                 target=self._load_first, name=f"modelserve-load-{self.name}", daemon=True
             )
-            Context().run(self._thread.start)
+            try:
+                Context().run(thread.start)
+            except RuntimeError as error:  # the system has no thread left
+                self._land(None, self._failed(error, 0.0))
 
     def _load_first(self) -> None:
-        version: Version | None = None
-        error: BaseException | None = None
         try:
             with self._changing:
                 version = self._now or self._load()
-        except BaseException as raised:  # noqa: BLE001 - handed to everybody who waits
-            error = raised
+        except BaseException as error:  # noqa: BLE001 - handed to everybody who waits
+            self._land(None, error)
+        else:
+            self._land(version, None)
+
+    def _land(self, version: Version | None, error: BaseException | None) -> None:
         with self._lock:
-            waiting, self._waiting, self._thread = self._waiting or [], None, None
+            waiting, self._waiting = self._waiting or [], None
         deliver((sink, version, None if error is None else own(error)) for sink in waiting)
 
     def _load(self) -> Version:
         """Load, warm and swap; the caller holds ``_changing``."""
-        on_fork(self)
-        started = self._clock()
+        self._loading_in = threading.get_ident()
+        try:
+            return self._renew(self._clock())
+        finally:
+            self._loading_in = None
+
+    def _renew(self, started: float) -> Version:
         try:
             version = self._fetch()
-        except Exception as raised:  # noqa: BLE001 - as one of ours, below
-            error = self._failed(raised, self._clock() - started)
-            raise error from (None if error is raised else raised)
+        except BaseException as error:  # an exit too, which would end those who wait
+            if isinstance(error, KeyboardInterrupt):
+                raise
+            failure = self._failed(error, self._clock() - started)
+            raise failure from failure.__cause__
         self._error = None
         if version is not self._now:
+            retired = self._swap(version)
             self._loads += 1
             self._load_seconds = self._clock() - started
-            self._swap(version)
             self._tell(Loaded(self.name, version.stamp.version, self._load_seconds))
+            self._tell_retired(retired)
         return version
 
     def _fetch(self) -> Version:
@@ -343,36 +352,43 @@ class ModelLoader(Primitive[In, Out]):
         if artefact is None:
             return cast("Version", now)
         model, predict = artefact.model, self._predict
-        call = formats.caller(model) if predict is None else functools.partial(predict, model)
+        known = formats.runtime(model)
+        call = formats.caller(model, known) if predict is None else partial(predict, model)
         for x in self._warmup:
             call(x)
-        label = self._given_version or artefact.version or str(next(self._numbers))
-        return Version(model, call, self._stamps.of(label))
+        label = artefact.version or str(next(self._numbers))
+        return Version(model, call, self._stamps.of(label), known)
 
-    def _failed(self, error: Exception, seconds: float) -> Exception:
+    def _failed(self, error: BaseException, seconds: float) -> ModelLoadError:
+        """Count and tell a failure, and return it as an error that shows no more than it may."""
         self._failures += 1
-        if not isinstance(error, ModelServeError):
-            reason = f"{type(error).__name__}: {error}"
-            error = ModelLoadError(f"{self.name!r} could not be loaded: {reason}")
-        self._error = error
-        self._tell(LoadFailed(self.name, error, seconds))
-        return error
+        if isinstance(error, ModelLoadError):
+            failure = error
+        else:
+            failure = ModelLoadError(
+                f"{self.name!r} could not be loaded: {type(error).__name__} was raised on the way"
+            )
+            failure.__cause__ = error
+        self._error = failure
+        self._tell(LoadFailed(self.name, failure, seconds))
+        return failure
 
-    def _swap(self, new: Version) -> Version:
-        """Hand out another version; only then is the old one retired."""
+    def _swap(self, new: Version) -> Version | None:
+        """Hand out another version; only then is the old one retired, and returned."""
         with self._lock:
             if self.life.closed:
                 raise self.closed_error()
             old = self._now
             new.stamp.revive()
             self._now, self._before = new, old
-        if old is not None and old.stamp is not new.stamp:
-            self._retire(old)
-        return new
+            if old is None or old.stamp is new.stamp:
+                return None
+            old.stamp.retire()
+        return old
 
-    def _retire(self, old: Version) -> None:
-        old.stamp.retire()
-        self._tell(Retired(self.name, old.stamp.version))
+    def _tell_retired(self, old: Version | None) -> None:
+        if old is not None:
+            self._tell(Retired(self.name, old.stamp.version))
 
     def _tell(self, event: Event) -> None:
         if self._on_event is not None:

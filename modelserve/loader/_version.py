@@ -5,27 +5,44 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from modelserve.request import Stamp
+from modelserve import formats
+from modelserve.request import Stamp, current
 
 KNOWN_VERSIONS = 64
 """How many versions of a loader are known again when they come back."""
 
 
 class LoaderStats(NamedTuple):
-    """Counts of a loader, and the version it serves; ``load_seconds`` is the last load's."""
+    """Counts of a loader, and the version it serves; ``load_seconds`` is the last load's.
+
+    ``blocked_loop`` is sync calls that kept an event loop waiting for a first load.
+    """
 
     version: str | None
     loads: int
     failures: int
     load_seconds: float
+    blocked_loop: int = 0
 
 
 class Version(NamedTuple):
-    """One loaded model: how to call it, and the stamp that it leaves."""
+    """One loaded model: how to call it, the stamp that it leaves, and who knows its kind."""
 
     model: Any
     call: Callable[[Any], Any]
     stamp: Stamp
+    runtime: formats.Runtime | None
+
+    def handed(self) -> Any:
+        """Return the model, and leave the stamp with the request in force."""
+        scope = current()
+        if scope is not None:
+            scope.trail.append(self.stamp)
+        return self.model
+
+    def after_fork(self) -> formats.Fate:
+        """Say what becomes of it in a forked child."""
+        return "keep" if self.runtime is None else self.runtime.after_fork(self.model)
 
 
 class Stamps:

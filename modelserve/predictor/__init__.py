@@ -12,8 +12,10 @@ from modelserve.predictor._base import (
     chunks,
     each,
 )
+from modelserve.predictor._bind import Home
 from modelserve.predictor._fork import on_fork
 from modelserve.predictor._laws import check_call
+from modelserve.predictor._lazy import aio
 from modelserve.predictor._lift import Function, Inline, inline, lift, predictor, wraps
 from modelserve.predictor._names import name_of
 from modelserve.predictor._threads import background_loop, block_on, hop, refuse_on_loop
@@ -33,6 +35,7 @@ __all__ = [
     "Function",
     "FutureSink",
     "Health",
+    "Home",
     "Inline",
     "Level",
     "LoopSink",
@@ -43,6 +46,7 @@ __all__ = [
     "Spec",
     "ThreadSink",
     "achunks",
+    "aio",
     "awarm",
     "background_loop",
     "block_on",

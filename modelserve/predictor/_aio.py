@@ -1,6 +1,6 @@
 """What needs asyncio, imported when the first coroutine or loop is there.
 
-Deadlines of a loop's callers are kept by one wheel: a timer a tick, not a timer a caller.
+Deadlines of a loop's callers are kept by one wheel: one timer a loop, not one a caller.
 """
 
 from __future__ import annotations
@@ -9,63 +9,85 @@ import asyncio
 import heapq
 import math
 import weakref
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from contextvars import Context
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from modelserve.errors import DeadlineExceeded
-from modelserve.predictor._waiting import LoopSink
+from modelserve.predictor._waiting import LONGEST, LoopSink
 
 if TYPE_CHECKING:
     from modelserve.request import Request
 
 T = TypeVar("T")
-
 TICK = 0.005
 """Seconds between two looks at the deadlines of a loop's callers."""
 
 
+class Caller:
+    """One who waits, how long for, and what lets them go."""
+
+    __slots__ = ("leave", "scope", "tick")
+
+    def __init__(self, scope: Request, leave: Callable[[], object]) -> None:
+        self.scope = scope
+        self.leave = leave
+        self.tick = 0
+
+
 class Wheel:
-    """The callers of one loop by the tick in which their deadlines pass."""
+    """The callers of one loop by the tick in which their deadlines pass, and one timer for all."""
 
     def __init__(self) -> None:
-        self._ticks: dict[int, dict[asyncio.Future[Any], tuple[Request, str]]] = {}
+        self._ticks: dict[int, set[Caller]] = {}
         self._heap: list[int] = []
+        self._timer: asyncio.TimerHandle | None = None
 
-    def add(self, future: asyncio.Future[Any], scope: Request, name: str) -> int:
-        loop = asyncio.get_running_loop()
-        tick = math.floor((loop.time() + scope.remaining()) / TICK) + 1
-        waiting = self._ticks.get(tick)
+    def add(self, caller: Caller) -> None:
+        now = asyncio.get_running_loop().time()
+        caller.tick = math.floor((now + min(caller.scope.remaining(), LONGEST)) / TICK) + 1
+        waiting = self._ticks.get(caller.tick)
         if waiting is None:
-            waiting = self._ticks[tick] = {}
-            if not self._heap or tick < self._heap[0]:
-                loop.call_at(tick * TICK, self._turn, tick, context=Context())
-            heapq.heappush(self._heap, tick)
-        waiting[future] = (scope, name)
-        return tick
+            waiting = self._ticks[caller.tick] = set()
+            heapq.heappush(self._heap, caller.tick)
+            if self._heap[0] == caller.tick:
+                self._wind()
+        waiting.add(caller)
 
-    def discard(self, tick: int, future: asyncio.Future[Any]) -> None:
-        waiting = self._ticks.get(tick)
+    def discard(self, caller: Caller) -> None:
+        waiting = self._ticks.get(caller.tick)
         if waiting is not None:
-            waiting.pop(future, None)
+            waiting.discard(caller)
+
+    def _wind(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        loop, due = asyncio.get_running_loop(), self._heap[0]
+        self._timer = loop.call_at(due * TICK, self._turn, due, context=Context())
 
     def _turn(self, due: int) -> None:
-        if not self._heap or self._heap[0] > due:
-            return
+        self._timer = None
+        passed: list[Caller] = []
         while self._heap and self._heap[0] <= due:
-            for future, (scope, name) in self._ticks.pop(heapq.heappop(self._heap)).items():
-                if future.done():
-                    continue
-                if scope.remaining() > 0:
-                    self.add(future, scope, name)
-                else:
-                    future.set_exception(_late(name))
+            passed += self._ticks.pop(heapq.heappop(self._heap))
+        for caller in passed:
+            if caller.scope.remaining() > 0:
+                self.add(caller)
+            else:
+                caller.leave()
         if self._heap:
-            loop = asyncio.get_running_loop()
-            loop.call_at(self._heap[0] * TICK, self._turn, self._heap[0], context=Context())
+            self._wind()
 
 
 _wheels: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Wheel] = weakref.WeakKeyDictionary()
+
+
+def _wheel() -> Wheel:
+    loop = asyncio.get_running_loop()
+    wheel = _wheels.get(loop)
+    if wheel is None:
+        wheel = _wheels[loop] = Wheel()
+    return wheel
 
 
 def _late(name: str) -> DeadlineExceeded:
@@ -76,31 +98,40 @@ async def wait(sink: LoopSink, scope: Request | None, name: str) -> Any:
     """Wait for a sink's answer, at most until the deadline in force."""
     future = sink.future
     remaining = math.inf if scope is None else scope.remaining()
-    if scope is None or remaining == math.inf:
+    if scope is None or remaining == math.inf or future.done():
         return await future
     if remaining <= 0:
         future.cancel()
         raise _late(name)
-    loop = future.get_loop()
-    wheel = _wheels.get(loop)
-    if wheel is None:
-        wheel = _wheels[loop] = Wheel()
-    tick = wheel.add(future, scope, name)
+    wheel = _wheel()
+    caller = Caller(scope, lambda: sink.settle(None, _late(name)))
+    wheel.add(caller)
     try:
         return await future
     finally:
-        wheel.discard(tick, future)
+        wheel.discard(caller)
 
 
-async def within(coroutine: Coroutine[Any, Any, T], scope: Request | None, name: str) -> T:
+async def settles(sink: LoopSink, timeout: float | None) -> bool:
+    """Wait for at most ``timeout`` seconds; say whether the answer came."""
+    done, _ = await asyncio.wait([sink.future], timeout=timeout)
+    return bool(done)
+
+
+async def within(awaitable: Awaitable[T], scope: Request | None, name: str) -> T:
     """Await a user's coroutine in the caller's own task, at most until the deadline in force."""
-    remaining = math.inf if scope is None else scope.remaining()
-    if remaining == math.inf:
-        return await coroutine
-    limit = asyncio.timeout(remaining)
+    if scope is None or scope.remaining() == math.inf:
+        return await awaitable
+    wheel = _wheel()
+    limit = asyncio.timeout(None)
+    caller = Caller(scope, lambda: limit.reschedule(-math.inf))
     try:
         async with limit:
-            return await coroutine
+            wheel.add(caller)
+            try:
+                return await awaitable
+            finally:
+                wheel.discard(caller)
     except TimeoutError:
         if limit.expired():
             raise _late(name) from None

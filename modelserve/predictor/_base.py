@@ -7,13 +7,23 @@ import sys
 import threading
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Mapping
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, NamedTuple, TypeVar, overload
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    ClassVar,
+    Generic,
+    Literal,
+    NamedTuple,
+    cast,
+    overload,
+)
 
 from modelserve.errors import Closed
 from modelserve.predictor import _life
-from modelserve.predictor._bind import bound
+from modelserve.predictor._bind import KEY, Home, home_of
 from modelserve.predictor._laws import check_nesting
 from modelserve.predictor._names import check_names
+from modelserve.typing import In, Out
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -21,24 +31,25 @@ if TYPE_CHECKING:
 
     from modelserve.request import Stamp
 
-In = TypeVar("In")
-Out = TypeVar("Out")
 Level = Literal["item", "batch", "any"]
 
 
 class Counter:
-    """A count that threads add to without a lock."""
+    """A count that threads add to without a lock: ``next(counter.numbers)`` adds one."""
 
-    __slots__ = ("_lock", "_reads", "add")
+    __slots__ = ("_lock", "_reads", "numbers")
 
     def __init__(self) -> None:
-        self.add = itertools.count().__next__
+        self.numbers = itertools.count()
         self._lock = threading.Lock()
         self._reads = 0
 
+    def add(self) -> None:
+        next(self.numbers)
+
     def read(self) -> int:
         with self._lock:
-            value = self.add() - self._reads
+            value = next(self.numbers) - self._reads
             self._reads += 1
         return value
 
@@ -68,8 +79,8 @@ class Primitive(Generic[In, Out]):
     def __init__(self, name: str, parts: Mapping[str, Primitive[Any, Any]], spec: Spec) -> None:
         self.name = name
         self.parts: Mapping[str, Primitive[Any, Any]] = MappingProxyType(dict(parts))
-        self.is_async = any(part.is_async for part in parts.values())
-        self.unbound = any(part.unbound for part in parts.values())
+        self.is_async: bool = any(part.is_async for part in parts.values())
+        self.unbound: bool = any(part.unbound for part in parts.values())
         self.blocked_loop = Counter()
         self.life = _life.Life()
         self._spec = spec
@@ -103,7 +114,7 @@ class Primitive(Generic[In, Out]):
             except Exception as error:
                 if not return_exceptions:
                     raise
-                y = error  # type: ignore[assignment]  # what return_exceptions asks for
+                y = cast("Out", error)
             yield y
 
     async def amap(
@@ -116,7 +127,7 @@ class Primitive(Generic[In, Out]):
             except Exception as error:
                 if not return_exceptions:
                     raise
-                y = error  # type: ignore[assignment]  # what return_exceptions asks for
+                y = cast("Out", error)
             yield y
 
     def open(self) -> None:
@@ -179,14 +190,28 @@ class Primitive(Generic[In, Out]):
         """Give a decorated method one predictor an instance."""
         if instance is None or not self.unbound:
             return self
-        return bound(self, instance)
+        try:  # what is there already, without a call
+            home: Home = instance.__dict__[KEY]
+            if home.instance is instance:
+                made: Self = home.made[self]
+                return made
+        except (AttributeError, KeyError):
+            pass
+        return home_of(instance).own(self)
 
-    def bind(self, instance: object) -> Self:
-        """Make this anew over parts that are bound to ``instance``."""
-        return self._spec.again(lambda part: part.bind(instance))
+    def bind(self, home: Home) -> Self:
+        """Return this, or what an instance has in its place if this is made of its methods."""
+        return home.own(self) if self.unbound else self
+
+    def rebuilt(self, home: Home) -> Self:
+        """Make this anew over parts of an instance."""
+        made: Self = self._spec.again(lambda part: part.bind(home))
+        return made
 
     def __reduce__(self) -> str | tuple[Any, ...]:
-        """Pickle cold: by name where this is a module's attribute, else by parts."""
+        """Pickle cold: by name where this is an attribute, else by parts."""
+        if self.life.method is not None:
+            return getattr, self.life.method
         name = getattr(self, "__qualname__", None)
         module = sys.modules.get(getattr(self, "__module__", ""))
         if name is not None and getattr(module, name, None) is self:
@@ -235,6 +260,10 @@ class Primitive(Generic[In, Out]):
     async def astart(self) -> None:
         """Become ready without blocking the event loop."""
         self.start()
+
+    def needs_this_loop(self) -> bool:
+        """Whether work is in progress that the loop of this thread must go on with."""
+        return False
 
     def stop(self, drain: bool, timeout: float | None) -> None:  # noqa: FBT001 - internal
         """Give up threads and models."""

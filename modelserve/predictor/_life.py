@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
+import time
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -12,13 +15,14 @@ if TYPE_CHECKING:
 class Life:
     """How often a part was opened, and whether it is closed."""
 
-    __slots__ = ("attribute", "closed", "lock", "opens")
+    __slots__ = ("attribute", "closed", "lock", "method", "opens")
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
         self.opens = 0
         self.closed = False
         self.attribute: str | None = None
+        self.method: tuple[object, str] | None = None
 
     def enter(self) -> None:
         with self.lock:
@@ -28,12 +32,21 @@ class Life:
     def leave(self, *, counted: bool) -> bool:
         """Undo one open, if one was counted; say whether this ended it."""
         with self.lock:
-            if counted and self.opens:
-                self.opens -= 1
-            if self.opens or self.closed:
-                return False
-            self.closed = True
-            return True
+            return self._leave(counted=counted)
+
+    def leave_first(self) -> tuple[bool, bool]:
+        """Undo one open if there is one; say whether there was, and whether this ended it."""
+        with self.lock:
+            counted = self.opens > 0
+            return counted, self._leave(counted=counted)
+
+    def _leave(self, *, counted: bool) -> bool:
+        if counted and self.opens:
+            self.opens -= 1
+        if self.opens or self.closed:
+            return False
+        self.closed = True
+        return True
 
 
 def postorder(root: Primitive[Any, Any]) -> list[Primitive[Any, Any]]:
@@ -63,7 +76,8 @@ def open_tree(root: Primitive[Any, Any]) -> None:
         except BaseException:
             for each in reversed(opened):
                 if each.life.leave(counted=True):
-                    each.stop(False, None)
+                    with contextlib.suppress(Exception):  # that it did not open counts more
+                        each.stop(drain=True, timeout=None)
             raise
 
 
@@ -77,28 +91,39 @@ async def aopen_tree(root: Primitive[Any, Any]) -> None:
         except BaseException:
             for each in reversed(opened):
                 if each.life.leave(counted=True):
-                    await each.astop(False, None)
+                    with contextlib.suppress(Exception):  # that it did not open counts more
+                        await each.astop(drain=True, timeout=None)
             raise
 
 
-def _leaving(root: Primitive[Any, Any]) -> list[Primitive[Any, Any]]:
-    """Undo one open of every part; list those it ended, parents first.
+def _leaving(root: Primitive[Any, Any]) -> Iterator[Primitive[Any, Any]]:
+    """Undo one open of each part; give those that this ended, parents first.
 
-    A root that is closed already has no open to undo, so closing twice takes nothing away from
-    other trees that share its parts.
+    A part takes calls until its parents have stopped, since they may have work for it. A root that
+    is closed already has no open to undo, so closing twice takes nothing away from other trees
+    that share its parts.
     """
-    with root.life.lock:
-        if root.life.closed:
-            return []
-        counted = root.life.opens > 0
-    return [part for part in reversed(postorder(root)) if part.life.leave(counted=counted)]
+    counted, ended = root.life.leave_first()
+    if ended:
+        yield root
+    elif not counted:
+        return
+    for part in reversed(postorder(root)[:-1]):
+        if part.life.leave(counted=counted):
+            yield part
 
 
 def close_tree(root: Primitive[Any, Any], drain: bool, timeout: float | None) -> None:  # noqa: FBT001
+    for part in postorder(root):
+        if part.life.opens <= 1 and part.needs_this_loop():
+            raise RuntimeError(
+                f"{part.name!r} has work on the event loop of this thread: use `await p.aclose()`"
+            )
+    end = None if timeout is None else time.monotonic() + timeout
     first: BaseException | None = None
     for part in _leaving(root):
         try:
-            part.stop(drain, timeout)
+            part.stop(drain, None if end is None else end - time.monotonic())
         except BaseException as error:  # noqa: BLE001 - the other parts are closed all the same
             first = first or error
     if first is not None:
@@ -106,10 +131,11 @@ def close_tree(root: Primitive[Any, Any], drain: bool, timeout: float | None) ->
 
 
 async def aclose_tree(root: Primitive[Any, Any], drain: bool, timeout: float | None) -> None:  # noqa: FBT001
+    end = None if timeout is None else time.monotonic() + timeout
     first: BaseException | None = None
     for part in _leaving(root):
         try:
-            await part.astop(drain, timeout)
+            await part.astop(drain, None if end is None else end - time.monotonic())
         except BaseException as error:  # noqa: BLE001 - the other parts are closed all the same
             first = first or error
     if first is not None:

@@ -5,34 +5,48 @@ from __future__ import annotations
 import functools
 from collections.abc import Awaitable, Callable, Iterable
 from types import CoroutineType
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast, final, overload
+from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict, cast, final, overload
+
+from typing_extensions import Unpack
 
 from modelserve.errors import from_model
 from modelserve.predictor import _threads
 from modelserve.predictor._base import Counter, Primitive, Spec
+from modelserve.predictor._lazy import aio
 from modelserve.predictor._names import name_of
 from modelserve.request import Request, current
+from modelserve.typing import In, Out
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
+    from inspect import Parameter
 
-In = TypeVar("In")
-Out = TypeVar("Out")
-FnIn = TypeVar("FnIn")
-FnOut = TypeVar("FnOut")
+    from modelserve.predictor._bind import Home
+
 
 SYNC, ASYNC = False, True
 
 
 @final
 class Inline:
-    """The type of :data:`modelserve.inline`."""
+    """The type of ``inline``: sync functions run on the event loop itself, for microseconds only.
+
+    >>> import asyncio
+    >>> import modelserve as ms
+    >>> upper = ms.predictor(str.upper, executor=ms.inline)
+    >>> asyncio.run(upper.acall("a"))
+    'A'
+    """
 
     __slots__ = ()
 
     def __repr__(self) -> str:
         """Show how to write it."""
         return "modelserve.inline"
+
+    def __reduce__(self) -> str:
+        """Pickle by name: there is one."""
+        return "inline"
 
 
 inline = Inline()
@@ -66,13 +80,15 @@ class Function(Primitive[In, Out]):
         self._colour, self._is_method = _look(fn)
         self._executor = executor
         self._calls = Counter()
+        self._count = self._calls.numbers
         self._errors = Counter()
         used = tuple(uses)
-        parts = {part.name: part for part in used}
+        parts = _by_name(used)
         options = {"executor": executor, "name": name}
         super().__init__(name or name_of(fn), parts, Spec(_again, (fn, *used), options))
         self.is_async = self.is_async or self._colour is ASYNC
         self.unbound = self.unbound or self._is_method
+        self._slow = self.is_async
         wraps(self, fn)
 
     @property
@@ -83,6 +99,21 @@ class Function(Primitive[In, Out]):
     def __call__(self, x: In, /) -> Out:
         """Call the function."""
         scope = current()
+        if self._slow or (scope is not None and not scope.plain):
+            return self._slowly(x, scope)
+        next(self._count)
+        try:
+            y: Out = self._fn(x)
+        except Exception as error:
+            self._fail(error)
+            raise
+        kind: type[object] = type(y)
+        if kind is CoroutineType:
+            self._refuse(y)
+        return y
+
+    def _slowly(self, x: In, scope: Request | None) -> Out:
+        """Call the function where there is more to look at: a deadline, a loop, the end."""
         if scope is not None:
             scope.check(self.name)
         if self.life.closed:
@@ -95,22 +126,30 @@ class Function(Primitive[In, Out]):
 
     def _run(self, x: In, scope: Request | None) -> Out:
         if scope is None or not scope.warming:
-            self._calls.add()
+            next(self._count)
         try:
-            y = self._fn(x)
+            y: Out = self._fn(x)
         except Exception as error:
-            self._errors.add()
-            failure = from_model(error, repr(self.name))
-            if failure is error:
-                raise
+            self._fail(error)
+            raise
+        kind: type[object] = type(y)
+        if kind is CoroutineType:
+            self._refuse(y)
+        return y
+
+    def _fail(self, error: BaseException) -> None:
+        """Count an error of the function, and raise another where it must not travel as it is."""
+        self._errors.add()
+        failure = from_model(error, repr(self.name))
+        if failure is not error:
             raise failure from error
-        if type(y) is CoroutineType:
-            y.close()
-            raise TypeError(
-                f"{self.name!r} is a plain function that returned a coroutine: "
-                "declare it `async def`, or await inside it"
-            )
-        return cast("Out", y)
+
+    def _refuse(self, coroutine: Any) -> None:
+        coroutine.close()
+        raise TypeError(
+            f"{self.name!r} is a plain function that returned a coroutine: "
+            "declare it `async def`, or await inside it"
+        )
 
     async def acall(self, x: In, /) -> Out:
         """Await the function, or run it on a thread of the library's own."""
@@ -123,28 +162,25 @@ class Function(Primitive[In, Out]):
             return await self._await(x, scope)
         if self._executor is inline:
             return self._run(x, scope)
-        from modelserve.predictor import _aio
-
-        sink = _aio.sink()
+        sink = aio.sink()
         executor = cast("Executor | None", self._executor)
         _threads.hop(sink, lambda x: self._run(x, scope), x, self.name, executor)
-        return cast("Out", await _aio.wait(sink, scope, self.name))
+        y: Out = await aio.wait(sink, scope, self.name)
+        return y
 
     async def _await(self, x: In, scope: Request | None) -> Out:
-        from modelserve.predictor import _aio
-
         if scope is None or not scope.warming:
-            self._calls.add()
+            next(self._count)
         try:
-            return cast("Out", await _aio.within(self._fn(x), scope, self.name))
+            if scope is None or scope.plain:
+                y: Out = await self._fn(x)
+                return y
+            return await aio.within(self._fn(x), scope, self.name)
         except BaseException as error:
-            if _aio.is_ours_to_end(error):
+            if aio.is_ours_to_end(error):
                 raise
-            self._errors.add()
-            failure = from_model(error, repr(self.name))
-            if failure is error:
-                raise
-            raise failure from error
+            self._fail(error)
+            raise
 
     def summary(self) -> str:
         """Configuration and counts in a few words."""
@@ -152,6 +188,14 @@ class Function(Primitive[In, Out]):
         return f"{'async, ' if self._colour is ASYNC else ''}{stats.calls:,} calls" + (
             f", {stats.errors:,} errors" if stats.errors else ""
         )
+
+    def start(self) -> None:
+        """Take calls, again if it was closed."""
+        self._slow = self.is_async
+
+    def stop(self, drain: bool, timeout: float | None) -> None:  # noqa: ARG002, FBT001 - internal
+        """Refuse calls."""
+        self._slow = True
 
     def warm(self, x: In) -> None:
         """Call the function once; what it uses is reached through it."""
@@ -161,40 +205,39 @@ class Function(Primitive[In, Out]):
         """Call the function once; what it uses is reached through it."""
         await self.acall(x)
 
-    def bind(self, instance: object) -> Function[In, Out]:
-        """Make this anew over the method bound to ``instance``."""
-        if not self.unbound:
-            return self
-        fn = self._fn.__get__(instance) if self._is_method else self._fn
-        return self._spec.again(lambda part: fn if part is self._fn else part.bind(instance))
+    def rebuilt(self, home: Home) -> Function[In, Out]:
+        """Make this anew over the method of an instance."""
+        fn = self._fn.__get__(home.instance) if self._is_method else self._fn
+        made: Function[In, Out] = self._spec.again(
+            lambda part: fn if part is self._fn else part.bind(home)
+        )
+        return made
+
+
+class Options(TypedDict, total=False):
+    """What a lifted function can be told; see :func:`predictor`."""
+
+    uses: Iterable[Primitive[Any, Any]]
+    executor: Executor | Inline | None
+    name: str | None
 
 
 @overload
 def predictor(
-    fn: Callable[[FnIn], Awaitable[FnOut]],
-    *,
-    uses: Iterable[Primitive[Any, Any]] = ...,
-    executor: Executor | Inline | None = ...,
-    name: str | None = ...,
-) -> Function[FnIn, FnOut]: ...
+    fn: Callable[[In], Awaitable[Out]], **options: Unpack[Options]
+) -> Function[In, Out]: ...
+@overload
+def predictor(fn: Callable[[In], Out], **options: Unpack[Options]) -> Function[In, Out]: ...
 @overload
 def predictor(
-    fn: Callable[[FnIn], FnOut],
-    *,
-    uses: Iterable[Primitive[Any, Any]] = ...,
-    executor: Executor | Inline | None = ...,
-    name: str | None = ...,
-) -> Function[FnIn, FnOut]: ...
+    fn: Callable[[Any, In], Awaitable[Out]], **options: Unpack[Options]
+) -> Function[In, Out]: ...
 @overload
+def predictor(fn: Callable[[Any, In], Out], **options: Unpack[Options]) -> Function[In, Out]: ...
+@overload
+def predictor(fn: None = ..., **options: Unpack[Options]) -> Lifter: ...
 def predictor(
-    fn: None = ...,
-    *,
-    uses: Iterable[Primitive[Any, Any]] = ...,
-    executor: Executor | Inline | None = ...,
-    name: str | None = ...,
-) -> Lifter: ...
-def predictor(
-    fn: Callable[[Any], Any] | None = None,
+    fn: Callable[..., Any] | None = None,
     *,
     uses: Iterable[Primitive[Any, Any]] = (),
     executor: Executor | Inline | None = None,
@@ -215,39 +258,33 @@ def predictor(
     >>> shout("a"), list(shout.map(["b", "c"]))
     ('A', ['B', 'C'])
     """
-    if fn is None:
-        return Lifter(uses, executor, name)
-    return Function(fn, uses=uses, executor=executor, name=name)
+    options: Options = {"uses": tuple(uses), "executor": executor, "name": name}
+    return Lifter(options) if fn is None else Function(fn, **options)
 
 
 @final
 class Lifter:
     """A decorator with its options; see :func:`predictor`."""
 
-    def __init__(
-        self,
-        uses: Iterable[Primitive[Any, Any]],
-        executor: Executor | Inline | None,
-        name: str | None,
-    ) -> None:
-        self._uses, self._executor, self._name = tuple(uses), executor, name
+    def __init__(self, options: Options) -> None:
+        self._options = options
 
     @overload
-    def __call__(self, fn: Callable[[FnIn], Awaitable[FnOut]], /) -> Function[FnIn, FnOut]: ...
+    def __call__(self, fn: Callable[[In], Awaitable[Out]], /) -> Function[In, Out]: ...
     @overload
-    def __call__(self, fn: Callable[[FnIn], FnOut], /) -> Function[FnIn, FnOut]: ...
+    def __call__(self, fn: Callable[[In], Out], /) -> Function[In, Out]: ...
     @overload
-    def __call__(self, fn: Callable[[Any, FnIn], Awaitable[FnOut]], /) -> Function[FnIn, FnOut]: ...
+    def __call__(self, fn: Callable[[Any, In], Awaitable[Out]], /) -> Function[In, Out]: ...
     @overload
-    def __call__(self, fn: Callable[[Any, FnIn], FnOut], /) -> Function[FnIn, FnOut]: ...
+    def __call__(self, fn: Callable[[Any, In], Out], /) -> Function[In, Out]: ...
     def __call__(self, fn: Callable[..., Any], /) -> Function[Any, Any]:
         """Lift the function."""
-        return Function(fn, uses=self._uses, executor=self._executor, name=self._name)
+        return Function(fn, **self._options)
 
 
 def lift(thing: Callable[[In], Any]) -> Primitive[In, Any]:
     """Return a predictor as it is, and anything else lifted."""
-    return thing if isinstance(thing, Primitive) else Function(thing)
+    return cast("Primitive[In, Any]", thing) if isinstance(thing, Primitive) else Function(thing)
 
 
 def wraps(outer: Primitive[Any, Any], fn: object) -> None:
@@ -257,7 +294,20 @@ def wraps(outer: Primitive[Any, Any], fn: object) -> None:
     copied over the outer one's.
     """
     if not isinstance(fn, Primitive) or "__wrapped__" in vars(fn):
-        functools.update_wrapper(outer, fn, updated=())  # type: ignore[arg-type]
+        functools.update_wrapper(outer, cast("Callable[..., Any]", fn), updated=())
+
+
+def _by_name(parts: Iterable[object]) -> dict[str, Primitive[Any, Any]]:
+    """Parts by name; parts of two kinds may share one, as a cache and its loader do."""
+    named: dict[str, Primitive[Any, Any]] = {}
+    for part in dict.fromkeys(parts):
+        if not isinstance(part, Primitive):
+            raise TypeError(f"uses= names predictors, and {part!r} is none: lift it first")
+        name, number = part.name, 2
+        while name in named:
+            name, number = f"{part.name}-{number}", number + 1
+        named[name] = part
+    return named
 
 
 def _again(
@@ -277,23 +327,30 @@ def _look(fn: Any) -> tuple[bool, bool]:
         raise TypeError(f"{fn!r} is not callable: a predictor is a function of one input")
     if isinstance(fn, type):
         raise TypeError(f"{fn.__name__} is a class: pass an instance, or a function of one input")
-    call = fn if inspect.isroutine(fn) or hasattr(fn, "func") else type(fn).__call__
-    if inspect.isgeneratorfunction(call) or inspect.isasyncgenfunction(call):
+    if isinstance(fn, Primitive):
+        raise TypeError(f"{fn.name!r} is a predictor already: use it as it is")
+    bare = fn
+    while isinstance(bare, functools.partial | staticmethod):
+        bare = bare.func if isinstance(bare, functools.partial) else bare.__func__
+    calls = (bare, type(bare).__call__)
+    if any(inspect.isgeneratorfunction(c) or inspect.isasyncgenfunction(c) for c in calls):
         raise TypeError(
             f"{name_of(fn)!r} is a generator function: a predictor gives one output for one "
             "input, so return a list, and stream outside of the tree"
         )
-    is_async = inspect.iscoroutinefunction(fn) or inspect.iscoroutinefunction(call)
-    return is_async, _is_unbound_method(fn)
+    return any(inspect.iscoroutinefunction(c) for c in calls), _is_unbound_method(fn)
 
 
 def _is_unbound_method(fn: Any) -> bool:
     import inspect
 
     try:
-        parameters = inspect.signature(fn).parameters.values()
+        parameters = list(inspect.signature(fn).parameters.values())
     except (TypeError, ValueError):  # a builtin that does not tell
         return False
+    is_method = _in_class(fn) and _takes_self(parameters)
+    if is_method:
+        del parameters[0]
     positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
     free = [p for p in parameters if p.default is p.empty]
     required = [p for p in free if p.kind in positional]
@@ -301,16 +358,23 @@ def _is_unbound_method(fn: Any) -> bool:
     if keywords:
         raise TypeError(f"{name_of(fn)!r} requires the keyword {keywords[0]!r}: give it a default")
     takes = len(required) or sum(p.kind in {*positional, p.VAR_POSITIONAL} for p in parameters)
-    if len(required) == 2 and _in_class(fn):  # noqa: PLR2004 - self and the input
-        return True
     if len(required) > 1 or not takes:
         raise TypeError(
             f"{name_of(fn)!r} takes {len(required)} required arguments: a predictor takes one "
             "input, so pack several values in a dict, tuple or dataclass"
         )
-    return False
+    return is_method
 
 
 def _in_class(fn: Any) -> bool:
+    """Whether this was defined in the body of a class and is bound to nothing yet."""
+    import inspect
+
     holder = getattr(fn, "__qualname__", "").rpartition(".")[0]
-    return bool(holder) and not holder.endswith("<locals>")
+    return inspect.isfunction(fn) and bool(holder) and not holder.endswith("<locals>")
+
+
+def _takes_self(parameters: list[Parameter]) -> bool:
+    """Whether a function of a class's body is a method, and not a function of the input alone."""
+    required = [p for p in parameters if p.default is p.empty and p.kind <= p.POSITIONAL_OR_KEYWORD]
+    return len(required) == 2 or (bool(parameters) and parameters[0].name == "self")  # noqa: PLR2004

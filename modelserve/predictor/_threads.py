@@ -1,7 +1,9 @@
 """Threads of the library's own: a small pool for sync functions, one loop for async ones.
 
 A function in the pool may call a predictor that needs the pool in turn. Pools are therefore
-kept by depth: work of one depth waits only for work one deeper, so none waits for itself.
+kept by depth: work of one depth waits only for work one deeper. It may also wait for what many
+share, a batch or a cache's run, which callers of less depth began: so whoever shares has pools
+of their own. No pool waits for itself.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ import threading
 from collections.abc import Callable
 from contextvars import Context, copy_context
 from typing import TYPE_CHECKING, Any, TypeVar
+from weakref import WeakKeyDictionary
 
 from modelserve.errors import from_model
 from modelserve.predictor._fork import on_fork
@@ -19,9 +22,10 @@ from modelserve.request import current, deeper, in_scope
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
     from collections.abc import Coroutine
-    from concurrent.futures import Executor
+    from concurrent.futures import Executor, Future
 
     from modelserve.predictor._waiting import Sink
+    from modelserve.request import Request
 
 T = TypeVar("T")
 In = TypeVar("In")
@@ -38,19 +42,21 @@ class Threads:
 
     def after_fork(self) -> None:
         self._lock = threading.Lock()
-        self._pools: dict[int, Executor] = {}
+        self._pools: WeakKeyDictionary[object, dict[int, Executor]] = WeakKeyDictionary()
         self._loop: AbstractEventLoop | None = None
 
-    def pool(self, depth: int) -> Executor:
-        """Return the pool for calls that already hopped ``depth`` times."""
+    def pool(self, scope: Request) -> Executor:
+        """Return the pool for calls that hopped as often, on behalf of who shares them."""
+        depth = scope.depth
         with self._lock:
-            pool = self._pools.get(depth)
+            pools = self._pools.setdefault(self if scope.owner is None else scope.owner, {})
+            pool = pools.get(depth)
             if pool is None:
                 from concurrent.futures import ThreadPoolExecutor
 
                 on_fork(self)
                 pool = ThreadPoolExecutor(POOL_SIZE, thread_name_prefix=f"modelserve-{depth}")
-                self._pools[depth] = pool
+                pools[depth] = pool
             return pool
 
     def loop(self) -> AbstractEventLoop:
@@ -76,9 +82,20 @@ def background_loop() -> AbstractEventLoop:
     return threads.loop()
 
 
-def hop(sink: Sink, fn: Callable[[In], Any], x: In, name: str, executor: Executor | None) -> None:
-    """Run ``fn(x)`` on a pool's thread in the caller's context and settle ``sink`` with it."""
-    scope = deeper(current())
+def hop(  # noqa: PLR0913 - internal
+    sink: Sink,
+    fn: Callable[[In], Any],
+    x: In,
+    name: str,
+    executor: Executor | None = None,
+    *,
+    scope: Request | None = None,
+) -> None:
+    """Run ``fn(x)`` on a pool's thread in the caller's context and settle ``sink`` with it.
+
+    ``scope`` is the one to be in force there; by default the caller's, one hop on.
+    """
+    scope = scope or deeper(current())
     context = copy_context()
 
     def job() -> None:
@@ -86,10 +103,21 @@ def hop(sink: Sink, fn: Callable[[In], Any], x: In, name: str, executor: Executo
         try:
             value = context.run(in_scope, scope, fn, x)
         except BaseException as raised:  # noqa: BLE001 - a pool's thread has nobody to tell
-            error = from_model(raised, name)
+            error = from_model(raised, repr(name))
         deliver([(sink, value, error)])
 
-    Context().run((executor or threads.pool(scope.depth)).submit, job)
+    def dropped(future: Future[None]) -> None:
+        if future.cancelled() or future.exception() is not None:
+            lost = RuntimeError(
+                f"the executor of {name!r} dropped a call: pass one of threads, "
+                "and shut it down after the last call"
+            )
+            lost.__cause__ = None if future.cancelled() else future.exception()
+            deliver([(sink, None, lost)])
+
+    future = Context().run((executor or threads.pool(scope)).submit, job)
+    if executor is not None:
+        future.add_done_callback(dropped)
 
 
 def block_on(acall: Callable[[In], Coroutine[Any, Any, T]], x: In, name: str) -> T:
@@ -97,7 +125,12 @@ def block_on(acall: Callable[[In], Coroutine[Any, Any, T]], x: In, name: str) ->
     import asyncio
 
     refuse_on_loop(name)
-    return asyncio.run_coroutine_threadsafe(acall(x), threads.loop()).result()
+    future = asyncio.run_coroutine_threadsafe(acall(x), threads.loop())
+    try:
+        return future.result()
+    finally:
+        future.cancel()  # of use only if the wait was interrupted
+        del future  # an error that knows this frame would else hold itself
 
 
 def refuse_on_loop(name: str) -> None:
@@ -105,5 +138,5 @@ def refuse_on_loop(name: str) -> None:
     if running_loop() is not None:
         raise RuntimeError(
             f"{name!r} has an async part and an event loop runs on this thread: "
-            "use `await predictor.acall(x)`"
+            "use `await p.acall(x)`"
         )

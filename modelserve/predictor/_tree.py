@@ -92,6 +92,10 @@ class Health(NamedTuple):
     """How a tree is. ``live`` says the process works, ``ready`` that it can answer now.
 
     ``parts`` gives the state and the reason of every part by its path.
+
+    >>> import modelserve as ms
+    >>> ms.health(ms.ModelLoader(lambda: str.upper, name="shout")).parts["shout"].state
+    'cold'
     """
 
     live: bool

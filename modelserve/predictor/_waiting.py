@@ -71,6 +71,10 @@ class ThreadSink:
             raise self._error
         return self._value
 
+    def settles(self, timeout: float | None) -> bool:
+        """Wait for at most ``timeout`` seconds; say whether the answer came."""
+        return self._lock.acquire(timeout=-1 if timeout is None else _limited(timeout))
+
     def _acquire(self, scope: Request | None, name: str) -> None:
         while True:
             remaining = math.inf if scope is None else scope.remaining()
@@ -79,8 +83,12 @@ class ThreadSink:
             if remaining == math.inf:
                 self._lock.acquire()
                 return
-            if self._lock.acquire(timeout=min(max(remaining, 0.0), LONGEST)):
+            if self._lock.acquire(timeout=_limited(remaining)):
                 return
+
+
+def _limited(seconds: float) -> float:
+    return min(max(seconds, 0.0), LONGEST)
 
 
 class LoopSink:

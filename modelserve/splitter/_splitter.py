@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import itertools
-import math
 import os
 import random
+import threading
 import time
 from collections.abc import (
     AsyncIterable,
@@ -15,7 +15,7 @@ from collections.abc import (
     Iterator,
     Mapping,
 )
-from typing import TYPE_CHECKING, Any, TypeVar, cast, final
+from typing import TYPE_CHECKING, Any, final
 
 from modelserve._policy.buckets import pick, shares
 from modelserve.errors import BadInput
@@ -26,6 +26,7 @@ from modelserve.predictor import (
     achunks,
     check_call,
     chunks,
+    on_fork,
     refuse_on_loop,
 )
 from modelserve.request import Request, current
@@ -33,7 +34,6 @@ from modelserve.splitter._variant import (
     Arm,
     Assignment,
     AssignmentFact,
-    Groups,
     HashSplit,
     Policy,
     Snapshot,
@@ -41,14 +41,11 @@ from modelserve.splitter._variant import (
     Variant,
     VariantStats,
 )
+from modelserve.typing import In, Out
 
 if TYPE_CHECKING:
     from modelserve.typing import Clock
 
-In = TypeVar("In")
-Out = TypeVar("Out")
-FnIn = TypeVar("FnIn")
-FnOut = TypeVar("FnOut")
 
 CHUNK = 256
 """Inputs of a ``map`` that are assigned together."""
@@ -97,8 +94,8 @@ class TrafficSplitter(Primitive[In, Out]):
         name: str | None = None,
         clock: Clock = time.time,
     ) -> None:
-        names = tuple(variant.name for variant in variants)
-        _check_variants(names, overrides or {})
+        names = tuple(map(_name, variants))
+        _check_words(names, salt, overrides or {})
         weights = shares(names, [variant.weight for variant in variants])
         options = {
             "salt": salt,
@@ -117,11 +114,18 @@ class TrafficSplitter(Primitive[In, Out]):
         self._unit = unit
         self._policy = policy or HashSplit()
         self._overrides = {unit: names.index(name) for unit, name in (overrides or {}).items()}
-        self._rng = rng or random.Random()  # noqa: S311 - no secret
+        self._given_rng = rng
         self._clock = clock
         self._random = Counter()
-        self._ids = map(f"{os.urandom(6).hex()}-{{:x}}".format, itertools.count())
         self._snapshot = self._made(weights, None)
+        self.after_fork()
+        on_fork(self)
+
+    def after_fork(self) -> None:
+        """Number assignments, and draw at random, otherwise than the parent and its children."""
+        self._changing = threading.Lock()
+        self._ids = map(f"{os.urandom(6).hex()}-{{:x}}".format, itertools.count())
+        self._rng = self._given_rng or random.Random()  # noqa: S311 - no secret
 
     @property
     def stats(self) -> SplitterStats:
@@ -145,22 +149,24 @@ class TrafficSplitter(Primitive[In, Out]):
         if self.is_async:
             refuse_on_loop(self.name)
         scope = current()
-        arm = self._choose(x, scope)
+        arm = self._arms[self._choose(x, scope)]
         try:
-            return cast("Out", arm.predict(x))
+            y: Out = arm.predict(x)
         except Exception as error:
             self._count_error(arm, error, scope)
             raise
+        return y
 
     async def acall(self, x: In, /) -> Out:
         """Answer by the variant of the call's unit, without blocking the event loop."""
         scope = current()
-        arm = self._choose(x, scope)
+        arm = self._arms[self._choose(x, scope)]
         try:
-            return cast("Out", await arm.predict.acall(x))
+            y: Out = await arm.predict.acall(x)
         except Exception as error:
             self._count_error(arm, error, scope)
             raise
+        return y
 
     def map(self, xs: Iterable[In], /, *, return_exceptions: bool = False) -> Iterator[Out]:
         """Answer for many inputs, in order; each variant gets its own together."""
@@ -168,12 +174,12 @@ class TrafficSplitter(Primitive[In, Out]):
             refuse_on_loop(self.name)
         scope = current()
         for chunk in chunks(xs, CHUNK):
-            groups = self._grouped(chunk, scope)
-            answers = {
-                index: iter(list(arm.predict.map(inputs, return_exceptions=True)))
-                for index, (arm, inputs) in groups.by_arm.items()
-            }
-            yield from self._in_order(groups, answers, scope, return_exceptions)
+            order = self._order(chunk, scope)
+            answers: dict[int, Iterator[Any]] = {}
+            for index, inputs in _by_arm(chunk, order).items():
+                many = self._arms[index].predict.map(inputs, return_exceptions=True)
+                answers[index] = self._counted(list(many), index, scope)
+            yield from _in_order(order, answers, return_exceptions)
 
     async def amap(
         self, xs: Iterable[In] | AsyncIterable[In], /, *, return_exceptions: bool = False
@@ -181,21 +187,17 @@ class TrafficSplitter(Primitive[In, Out]):
         """Answer for many inputs like :meth:`map`, without blocking the event loop."""
         scope = current()
         async for chunk in achunks(xs, CHUNK):
-            groups = self._grouped(chunk, scope)
+            order = self._order(chunk, scope)
             answers: dict[int, Iterator[Any]] = {}
-            for index, (arm, inputs) in groups.by_arm.items():
-                many = arm.predict.amap(inputs, return_exceptions=True)
-                answers[index] = iter([y async for y in many])
-            for y in self._in_order(groups, answers, scope, return_exceptions):
+            for index, inputs in _by_arm(chunk, order).items():
+                many = self._arms[index].predict.amap(inputs, return_exceptions=True)
+                answers[index] = self._counted([y async for y in many], index, scope)
+            for y in _in_order(order, answers, return_exceptions):
                 yield y
 
     def assign(self, unit: str) -> Assignment:
         """Tell which variant a unit gets, and with what probability; counts nothing."""
-        snapshot = self._snapshot
-        forced = self._overrides.get(unit)
-        index, bucket = snapshot.buckets.choose(unit)
-        propensity = snapshot.weights[index] if forced is None else 1.0
-        return self._assignment(index if forced is None else forced, propensity, bucket, unit)
+        return self._assignment(*self._draw(unit), unit)
 
     def set_weights(self, weights: Mapping[str, float]) -> None:
         """Swap all weights at once; a variant that is not named gets none.
@@ -219,14 +221,16 @@ class TrafficSplitter(Primitive[In, Out]):
             if name not in self._names:
                 raise ValueError(f"{name!r} is no variant: choose from {list(self._names)}")
         given = shares(self._names, [weights.get(name, 0.0) for name in self._names])
-        self._snapshot = self._made(given, self._snapshot)
+        with self._changing:
+            self._snapshot = self._made(given, self._snapshot)
 
     def rollback(self) -> None:
         """Swap the weights back to what they were before the last change."""
-        now = self._snapshot
-        if now.before is None:
-            raise ValueError(f"{self.name!r} has no weights before these to roll back to")
-        self._snapshot = now.before
+        with self._changing:
+            before = self._snapshot.before
+            if before is None:
+                raise ValueError(f"{self.name!r} has no weights before these to roll back to")
+            self._snapshot = before
 
     def summary(self) -> str:
         """Shares and counts in a few words."""
@@ -243,7 +247,7 @@ class TrafficSplitter(Primitive[In, Out]):
         kept = None if before is None else before._replace(before=None)
         return Snapshot(weights, buckets, kept)
 
-    def _choose(self, x: In, scope: Request | None) -> Arm:
+    def _choose(self, x: In, scope: Request | None) -> int:
         """Choose the arm for one input, count it, and tell the record."""
         if self.life.closed:
             raise self.closed_error()
@@ -252,25 +256,42 @@ class TrafficSplitter(Primitive[In, Out]):
             unit = self._unit(x)
         if scope is not None and scope.shared is not None:
             check_call(self, scope)
-        snapshot = self._snapshot
-        bucket = None
-        propensity = math.nan
-        if unit is None:
-            index = pick(snapshot.weights, self._rng.random())
-        elif unit in self._overrides:
-            index, propensity = self._overrides[unit], 1.0
-        else:
-            index, bucket = snapshot.buckets.choose(unit)
-        arm = self._arms[index]
+        index, propensity, bucket = self._draw(unit)
         if scope is None or not scope.warming:
-            arm.calls.add()
+            self._arms[index].calls.add()
             if unit is None:
                 self._random.add()
         if scope is not None:
-            propensity = snapshot.weights[index] if math.isnan(propensity) else propensity
             assignment = self._assignment(index, propensity, bucket, unit)
             scope.trail.append(AssignmentFact(self.name, assignment))
-        return arm
+        return index
+
+    def _order(self, chunk: list[In], scope: Request | None) -> list[int | Exception]:
+        """Choose for many inputs; an error stands in its input's place."""
+        order: list[int | Exception] = []
+        for x in chunk:
+            try:
+                order.append(self._choose(x, scope))
+            except Exception as error:  # noqa: BLE001 - as above
+                order.append(error)
+        return order
+
+    def _draw(self, unit: object) -> tuple[int, float, int | None]:
+        """Return the index of a unit's arm, with what probability, and the unit's bucket."""
+        snapshot = self._snapshot
+        if unit is None:
+            index = pick(snapshot.weights, self._rng.random())
+            return index, snapshot.weights[index], None
+        if not isinstance(unit, str):
+            raise TypeError(
+                f"{self.name!r} was given a unit that is a {type(unit).__name__}: units are "
+                "strings, so that they mean the same everywhere, as by unit=lambda x: str(...)"
+            )
+        index, bucket = snapshot.buckets.choose(unit)
+        forced = self._overrides.get(unit)
+        if forced is not None:
+            return forced, 1.0, bucket
+        return index, snapshot.weights[index], bucket
 
     def _assignment(
         self, index: int, propensity: float, bucket: int | None, unit: str | None
@@ -283,38 +304,53 @@ class TrafficSplitter(Primitive[In, Out]):
         if not isinstance(error, BadInput) and (scope is None or not scope.warming):
             arm.errors.add()
 
-    def _grouped(self, chunk: list[In], scope: Request | None) -> Groups:
-        groups = Groups([], {})
-        for x in chunk:
-            arm = self._choose(x, scope)
-            index = self._arms.index(arm)
-            groups.order.append(index)
-            groups.by_arm.setdefault(index, (arm, []))[1].append(x)
-        return groups
-
-    def _in_order(
-        self,
-        groups: Groups,
-        answers: dict[int, Iterator[Any]],
-        scope: Request | None,
-        return_exceptions: bool,  # noqa: FBT001 - internal
-    ) -> Iterator[Any]:
-        for index in groups.order:
-            y = next(answers[index])
+    def _counted(self, answers: list[Any], index: int, scope: Request | None) -> Iterator[Any]:
+        for y in answers:
             if isinstance(y, Exception):
                 self._count_error(self._arms[index], y, scope)
-                if not return_exceptions:
-                    raise y
-            yield y
+        return iter(answers)
 
 
-def _check_variants(names: tuple[str, ...], overrides: Mapping[str, str]) -> None:
+def _by_arm(chunk: list[In], order: list[int | Exception]) -> dict[int, list[In]]:
+    groups: dict[int, list[In]] = {}
+    for x, index in zip(chunk, order, strict=True):
+        if not isinstance(index, Exception):
+            groups.setdefault(index, []).append(x)
+    return groups
+
+
+def _in_order(
+    order: list[int | Exception],
+    answers: dict[int, Iterator[Any]],
+    return_exceptions: bool,  # noqa: FBT001 - internal
+) -> Iterator[Any]:
+    for index in order:
+        y = index if isinstance(index, Exception) else next(answers[index])
+        if isinstance(y, Exception) and not return_exceptions:
+            raise y
+        yield y
+
+
+def _name(variant: object) -> str:
+    if not isinstance(variant, Variant):
+        raise TypeError(
+            f"a {type(variant).__name__} is no Variant: pass them one by one, as in "
+            "TrafficSplitter(Variant('a', ...), Variant('b', ...), salt=...)"
+        )
+    return variant.name
+
+
+def _check_words(names: tuple[str, ...], salt: str, overrides: Mapping[Any, str]) -> None:
     if not names:
         raise ValueError("a splitter needs variants: pass at least one Variant")
+    if not salt:
+        raise ValueError("the salt is empty: name this split, as in salt='ranker-2026-11'")
     for name in names:
         if names.count(name) > 1:
             raise ValueError(f"two variants are called {name!r}: give each a name of its own")
     for unit, name in overrides.items():
+        if not isinstance(unit, str):
+            raise TypeError(f"overrides: {unit!r} is no unit: units are strings")
         if name not in names:
             raise ValueError(
                 f"overrides: {unit!r} is forced to {name!r}, and the variants are {list(names)}"

@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Any, Generic, NamedTuple, Protocol, TypeVar, final, overload
+from typing import Any, Generic, NamedTuple, Protocol, final, overload
 
 from modelserve._policy.buckets import Buckets
-from modelserve.predictor import Counter, Primitive, lift
-
-In = TypeVar("In")
-Out = TypeVar("Out")
-FnIn = TypeVar("FnIn")
-FnOut = TypeVar("FnOut")
+from modelserve.predictor import Counter, Home, Primitive, lift
+from modelserve.typing import In, Out
 
 
 @final
@@ -25,16 +21,16 @@ class Variant(Generic[In, Out]):
 
     @overload
     def __init__(
-        self: Variant[FnIn, FnOut],
+        self,
         name: str,
-        predict: Callable[[FnIn], Awaitable[FnOut]],
+        predict: Callable[[In], Awaitable[Out]],
         weight: float | None = None,
     ) -> None: ...
     @overload
     def __init__(
-        self: Variant[FnIn, FnOut],
+        self,
         name: str,
-        predict: Callable[[FnIn], FnOut],
+        predict: Callable[[In], Out],
         weight: float | None = None,
     ) -> None: ...
     def __init__(
@@ -44,9 +40,9 @@ class Variant(Generic[In, Out]):
         self.predict: Primitive[In, Out] = lift(predict)
         self.weight = weight
 
-    def bind(self, instance: object) -> Variant[Any, Any]:
-        """Make this anew over a method bound to ``instance``."""
-        return Variant(self.name, self.predict.bind(instance), self.weight)
+    def bind(self, home: Home) -> Variant[Any, Any]:
+        """Make this anew over a method of an instance."""
+        return Variant(self.name, self.predict.bind(home), self.weight)
 
     def __repr__(self) -> str:
         """Show name and weight."""
@@ -86,7 +82,9 @@ class HashSplit:
 
     Salted BLAKE2b; two variants are split by a threshold, so that a growing share keeps everybody
     it had, three and more by weighted rendezvous hashing (Schindelhauer and Schomaker, SPAA 2005),
-    so that only units of shrinking variants move.
+    so that a unit moves only to a variant whose share grew by a larger factor than its own's. The
+    order of the variants does not matter, their names do. From two variants to three everybody is
+    drawn anew: give one that will come later ``weight=0.0`` from the start.
 
     >>> HashSplit()
     HashSplit()
@@ -144,10 +142,3 @@ class AssignmentFact(NamedTuple):
         record[f"{self.part}.variant"] = self.assignment.variant
         record[f"{self.part}.propensity"] = self.assignment.propensity
         record[f"{self.part}.assignment"] = self.assignment._asdict()
-
-
-class Groups(NamedTuple):
-    """Inputs by the arm they go to, and the order in which they came."""
-
-    order: list[int]
-    by_arm: dict[int, tuple[Arm, list[Any]]]

@@ -28,6 +28,7 @@ import asyncio
 import contextlib
 import gc
 import heapq
+import math
 import random
 import threading
 from collections import deque
@@ -52,7 +53,7 @@ class Unseen(AssertionError):
     """Errors that nobody was told of."""
 
 
-class _Task(asyncio.Task):
+class _Task(asyncio.Task[Any]):
     def __init__(self, number: int, *args: Any, **options: Any) -> None:
         self.number = number
         super().__init__(*args, **options)
@@ -61,7 +62,7 @@ class _Task(asyncio.Task):
         return self.number
 
 
-class _Future(asyncio.Future):
+class _Future(asyncio.Future[Any]):
     def __init__(self, number: int, loop: "VirtualLoop") -> None:
         self.number = number
         super().__init__(loop=loop)
@@ -85,18 +86,17 @@ class VirtualLoop(asyncio.BaseEventLoop):
     ) -> None:
         super().__init__()
         self.seed = seed
-        self.random = random.Random(seed)
+        self.random = random.Random(seed)  # noqa: S311 - a schedule, no secret
         self.steps = 0
         self.problems: list[tuple[str, BaseException | None]] = []
         self._pace = pace
         self._max_steps = max_steps
         self._patience = patience
         self._now = 0.0
-        self._made: list[asyncio.Future[Any]] = []
+        self._made: list[Any] = []
         self._outside = 0
         self._lock = threading.Lock()
         self._awake = threading.Event()
-        self.set_exception_handler(VirtualLoop._note)
 
     def time(self) -> float:
         return self._now
@@ -141,11 +141,15 @@ class VirtualLoop(asyncio.BaseEventLoop):
         self._made.append(future)
         return future
 
-    def run_in_executor(self, *args: Any) -> asyncio.Future[Any]:
+    def run_in_executor(self, executor: Any, func: Any, *args: Any) -> asyncio.Future[Any]:
         self.hold()
-        future = super().run_in_executor(*args)
+        future = super().run_in_executor(executor, func, *args)
         future.add_done_callback(lambda _: self.release())
         return future
+
+    def default_exception_handler(self, context: dict[str, Any]) -> None:
+        error = context.get("exception")
+        self.problems.append((f"{context['message']}: {error!r}", error))
 
     def finish(self) -> list[tuple[str, BaseException | None]]:
         """Cancel what is left, close, and return what went wrong unseen."""
@@ -161,19 +165,14 @@ class VirtualLoop(asyncio.BaseEventLoop):
                 self.run_until_complete(self.shutdown_default_executor())
         except Deadlock as error:
             self.problems.append((f"after cancelling all tasks: {error}", error))
-        self._look_for_unseen()
-        self.close()
-        return self.problems
-
-    def _look_for_unseen(self) -> None:
+        else:
+            self.problems += [(f"never ended: {task!r}", None) for task in self.pending()]
         for made in self._made:
             if made.done() and made._log_traceback:
                 self.problems.append((f"never retrieved: {made!r}", made.exception()))
         self._made.clear()
-
-    def _note(self, context: dict[str, Any]) -> None:
-        error = context.get("exception")
-        self.problems.append((f"{context['message']}: {error!r}", error))
+        self.close()
+        return self.problems
 
     def _write_to_self(self) -> None:
         self._awake.set()
@@ -198,8 +197,9 @@ class VirtualLoop(asyncio.BaseEventLoop):
     def _ring(self) -> None:
         """Make ready the timers that are due."""
         due = []
-        while self._scheduled and self._scheduled[0].when() <= self._now:
-            timer = heapq.heappop(self._scheduled)
+        timers = self._scheduled
+        while timers and (timers[0].when() <= self._now or timers[0].cancelled()):
+            timer = heapq.heappop(timers)
             timer._scheduled = False
             if not timer.cancelled():
                 due.append(timer)
@@ -217,7 +217,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
             if outside:
                 if not self._awake.wait(self._patience):
                     raise Deadlock(f"no outside work ended for {self._patience} s", self)
-            elif self._scheduled:
+            elif self._scheduled and self._scheduled[0].when() < math.inf:
                 self._now = max(self._now, self._scheduled[0].when())
                 self._ring()
             else:
@@ -239,13 +239,12 @@ class VirtualLoop(asyncio.BaseEventLoop):
 
 
 def _ties(handle: asyncio.Handle) -> tuple[Any, Any]:
-    """Return the task that a callback belongs to and the future that called it, each or None."""
-    task = getattr(handle._callback, "__self__", None)
-    future = handle._args[0] if handle._args else None
-    return (
-        task if isinstance(task, asyncio.Task) else None,
-        future if asyncio.isfuture(future) else None,
-    )
+    """Return the task of which a callback is a step, and the future that called it, if any."""
+    callback, args = handle._callback, handle._args
+    task = getattr(callback, "__self__", None)
+    if not isinstance(task, asyncio.Task) or getattr(callback, "__name__", "") == "cancel":
+        task = None
+    return task, args[0] if args and asyncio.isfuture(args[0]) else None
 
 
 def here() -> VirtualLoop:

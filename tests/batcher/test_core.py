@@ -1,0 +1,632 @@
+import asyncio
+import concurrent.futures
+import contextlib
+import gc
+import itertools
+import math
+from contextvars import ContextVar
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import modelserve as ms
+from modelserve.events import BatchDone
+from modelserve.testing import EventLog, FakeClock, GatedPredictor
+from tests.batcher.asking import LIMIT, as_async, as_is, one_batch, outcome, together
+
+both = pytest.mark.parametrize("colour", [as_is, as_async])
+
+
+def recorded(fn, calls, colour=as_is):
+    """Make a batch function that notes the batches it is called with."""
+
+    def noted(xs):
+        calls.append(list(xs))
+        return fn(xs)
+
+    return colour(noted)
+
+
+def refusing(bad, error):
+    """Make a batch function that fails for any batch with a bad item."""
+
+    def run(xs):
+        if bad & set(xs):
+            raise error
+        return [x * 10 for x in xs]
+
+    return run
+
+
+def errors_of(outcomes):
+    assert all(isinstance(o, BaseException) for o in outcomes), outcomes
+    return outcomes
+
+
+# Results
+
+
+@both
+def test_each_caller_gets_its_own_result(colour):
+    calls = []
+    answers = together(recorded(lambda xs: [x * 10 for x in xs], calls, colour), range(8))
+
+    assert (answers, calls) == ([0, 10, 20, 30, 40, 50, 60, 70], [list(range(8))])
+
+
+@both
+def test_two_callers_of_two_outputs_get_both_each(colour):
+    items = [np.array([1.0, 2.0]), np.array([3.0, 4.0])]
+    answers = together(colour(lambda rows: (rows.sum(axis=1), rows.prod(axis=1))), items)
+
+    assert answers == [(3.0, 2.0), (7.0, 12.0)]
+
+
+@both
+@pytest.mark.parametrize(
+    ("result", "message"),
+    [
+        ([1, 2], "'rank' returned a list of 2 for 3 items"),
+        ([1, 2, 3, 4], "'rank' returned a list of 4 for 3 items"),
+        (None, "'rank' returned None for 3 items"),
+        (np.zeros((2, 3)), "'rank' returned a first axis of 2 for 3 items"),
+        ([np.zeros(3), np.zeros(3)], "return several outputs as a tuple or dict"),
+        (1.5, "'rank' returned float for 3 items"),
+    ],
+    ids=repr,
+)
+def test_a_wrong_number_of_results_is_nobodys_answer(colour, result, message):
+    calls = []
+    answers = together(recorded(lambda _: result, calls, colour), range(3), name="rank")
+
+    assert [type(error) for error in answers] == [ms.BadOutput] * 3
+    assert all(message in str(error) for error in answers)
+    assert len(calls) == 1
+
+
+class Short:
+    """A layout that loses a result."""
+
+    def lane(self, item):
+        return None
+
+    def join(self, items):
+        return items
+
+    def cut(self, result, n):
+        return result[1:]
+
+    def __repr__(self):
+        return "Short()"
+
+
+def test_a_layout_that_loses_a_result_is_nobodys_answer():
+    answers = together(as_is(list), range(3), layout=Short(), name="rank")
+
+    assert [str(error) for error in errors_of(answers)] == [
+        "Short() of 'rank' cut 2 results for 3 items"
+    ] * 3
+
+
+# Errors
+
+
+@both
+@pytest.mark.parametrize("bad", range(7))
+def test_a_bad_item_fails_alone(colour, bad):
+    calls = []
+    error = KeyError("poison")
+    answers = together(recorded(refusing({bad}, error), calls, colour), range(7))
+
+    assert isinstance(answers.pop(bad), KeyError)
+    assert answers == [x * 10 for x in range(7) if x != bad]
+    assert len(calls) <= 1 + 2 * math.ceil(math.log2(7))
+
+
+@given(n=st.integers(1, 12), data=st.data())
+def test_bad_items_fail_alone_however_many(n, data):
+    bad = data.draw(st.sets(st.integers(0, n - 1)))
+    calls = []
+    answers = together(recorded(refusing(bad, ValueError("poison")), calls), range(n))
+
+    assert [isinstance(answer, ValueError) for answer in answers] == [x in bad for x in range(n)]
+    assert [answer for answer in answers if isinstance(answer, int)] == [
+        x * 10 for x in range(n) if x not in bad
+    ]
+    assert len(calls) <= 2 * n - 1
+    assert [call for call in calls if len(call) == 1] == sorted(
+        call for call in calls if len(call) == 1
+    )
+
+
+@both
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError("disk"),
+        TimeoutError("network"),
+        ms.BadInput("wrong"),
+        ms.Overloaded("later"),
+        ms.DeadlineExceeded("late"),
+    ],
+    ids=repr,
+)
+def test_what_is_no_items_fault_is_not_tried_again(colour, error):
+    calls = []
+    answers = together(recorded(refusing({0}, error), calls, colour), range(4))
+
+    assert [type(each) for each in answers] == [type(error)] * 4
+    assert len(calls) == 1
+
+
+@both
+def test_a_function_that_must_not_run_twice_fails_its_whole_batch(colour):
+    calls = []
+    predict = recorded(refusing({0}, ValueError("poison")), calls, colour)
+    answers = together(predict, range(4), on_error="batch")
+
+    assert [type(error) for error in answers] == [ValueError] * 4
+    assert len(calls) == 1
+
+
+@both
+def test_an_error_among_the_results_fails_its_own_item(colour):
+    calls = []
+    predict = recorded(lambda xs: [ValueError("odd") if x % 2 else x for x in xs], calls, colour)
+    zero, one, two, three = together(predict, range(4), name="rank")
+
+    assert (zero, two, len(calls)) == (0, 2, 1)
+    assert [(type(e), e.args, e.__notes__) for e in (one, three)] == [
+        (ValueError, ("odd",), ["raised in 'rank'"])
+    ] * 2
+
+
+@both
+def test_callers_that_share_a_failure_get_an_instance_each(colour):
+    failure = OSError(5, "disk")
+    failure.__cause__ = KeyError("why")
+    errors = errors_of(together(colour(refusing({0}, failure)), range(4), name="rank"))
+
+    assert len({id(error) for error in [failure, *errors]}) == 5
+    assert len({id(error.__notes__) for error in errors}) == 4
+    for error in errors:
+        assert (error.args, error.errno) == ((5, "disk"), 5)
+        assert isinstance(error.__cause__, KeyError)
+        assert "raised in 'rank'" in error.__notes__
+        assert error.__traceback__ is not None
+
+
+@both
+def test_one_error_given_to_several_items_is_an_instance_each(colour):
+    failure = ValueError("same")
+    one, two = together(colour(lambda xs: [failure] * len(xs)), range(2))
+
+    assert type(one) is type(two) is ValueError
+    assert len({id(failure), id(one), id(two)}) == 3
+
+
+FATAL = [StopIteration(1), StopAsyncIteration(), SystemExit(3), asyncio.CancelledError("model")]
+
+
+@both
+@pytest.mark.parametrize("error", FATAL, ids=repr)
+def test_what_would_end_a_worker_is_an_error_like_any_other(colour, error):
+    p = one_batch(colour(refusing({0}, error)), 1)
+    first = outcome(p.submit(0))
+
+    assert isinstance(first, RuntimeError)
+    assert not isinstance(first, ms.ModelServeError)
+    assert type(error).__name__ in str(first)
+    assert outcome(p.submit(1)) == 10
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), GeneratorExit()], ids=repr)
+def test_not_even_an_interrupt_in_a_model_ends_a_worker(error):
+    first, second = together(refusing({0}, error), range(2))
+    p = one_batch(refusing({0}, error), 1)
+
+    assert isinstance(first, RuntimeError)
+    assert isinstance(second, RuntimeError)
+    assert isinstance(outcome(p.submit(0)), RuntimeError)
+    assert outcome(p.submit(1)) == 10
+
+
+@both
+def test_an_error_returned_as_a_result_may_be_one_that_ends_things(colour):
+    one, two = together(colour(lambda _: [StopIteration(1), "fine"]), range(2))
+
+    assert isinstance(one, RuntimeError)
+    assert two == "fine"
+
+
+class Unprintable(BaseException):
+    def __str__(self):
+        raise RuntimeError("no text")
+
+
+class Unnotable(ValueError):
+    def add_note(self, note):
+        raise RuntimeError("no notes")
+
+
+@both
+@pytest.mark.parametrize("error", [Unprintable(), Unnotable()], ids=["text", "notes"])
+def test_nobody_hangs_on_an_error_that_itself_fails(colour, error):
+    p = one_batch(colour(refusing({0, 1}, error)), 2, name="rank")
+    first, second = [outcome(future) for future in [p.submit(0), p.submit(1)]]
+
+    assert isinstance(first, RuntimeError)
+    assert isinstance(second, RuntimeError)
+    assert first is not second
+    assert [outcome(f) for f in [p.submit(2), p.submit(3)]] == [20, 30]
+
+
+@both
+def test_a_result_that_cannot_be_handed_out_hurts_only_itself(colour):
+    answers = together(colour(lambda xs: [Unnotable() if x == 1 else x for x in xs]), range(4))
+
+    assert [answers[0], *answers[2:]] == [0, 2, 3]
+    assert isinstance(answers[1], RuntimeError)
+
+
+def exit_hook(event):
+    raise SystemExit(3)
+
+
+@both
+def test_nobody_hangs_on_a_hook_that_wants_to_exit(colour):
+    p = one_batch(colour(list), 2, on_event=exit_hook, name="rank")
+    errors = [outcome(future) for future in [p.submit(0), p.submit(1)]]
+
+    assert [str(error) for error in errors_of(errors)] == ["'rank' could not finish a batch"] * 2
+    assert isinstance(errors[0].__cause__, SystemExit)
+    assert outcome(one_batch(colour(list), 1).submit(5)) == 5
+
+
+@both
+def test_a_failing_callback_of_one_future_does_not_keep_the_others_waiting(colour, caplog):
+    p = one_batch(colour(list), 3)
+    futures = [p.submit(0)]
+    futures[0].add_done_callback(exit_hook)
+    futures += [p.submit(1), p.submit(2)]
+
+    assert [outcome(future) for future in futures] == [0, 1, 2]
+    assert [outcome(f) for f in [p.submit(n) for n in range(3)]] == [0, 1, 2]
+
+
+def test_a_batch_that_cannot_be_joined_fails_item_by_item():
+    class Picky(Short):
+        def join(self, items):
+            if "bad" in items:
+                raise ValueError("cannot join that")
+            return items
+
+        def cut(self, result, n):
+            return result
+
+    answers = together(list, ["a", "bad", "c"], layout=Picky())
+
+    assert answers[::2] == ["a", "c"]
+    assert isinstance(answers[1], ValueError)
+
+
+def test_an_item_without_a_usable_lane_is_not_accepted():
+    class Listed(Short):
+        def lane(self, item):
+            return [item]
+
+    with ms.DynamicBatcher(list, layout=Listed()) as p:
+        with pytest.raises(TypeError, match="unhashable"):
+            p(1)
+        assert (p.stats.calls, p.stats.queued) == (0, 0)
+
+
+# Who asks
+
+
+@both
+def test_the_batch_function_sees_nothing_of_its_callers(colour):
+    seen = []
+    secret = ContextVar("secret", default="nobody's")
+
+    def look(xs):
+        scope = ms.current_request()
+        seen.append((scope.unit, scope.id, scope.tenant, scope.priority, secret.get()))
+        return xs
+
+    p = one_batch(colour(look), 2)
+    futures = []
+    for who in ("ann", "bob"):
+        token = secret.set(who)
+        with ms.request(unit=who, id=who, tenant=who, priority=7):
+            futures.append(p.submit(who))
+        secret.reset(token)
+
+    assert [outcome(future) for future in futures] == ["ann", "bob"]
+    assert seen == [(None, None, None, 0, "nobody's")]
+
+
+@both
+@pytest.mark.parametrize(
+    ("timeouts", "expected"), [((3.0, 8.0), 8.0), ((3.0, None), math.inf), ((None,), math.inf)]
+)
+def test_a_batch_has_the_latest_deadline_of_its_items(colour, timeouts, expected):
+    seen = []
+    clock = FakeClock()
+
+    def look(xs):
+        seen.append(ms.current_request().remaining())
+        return xs
+
+    p = one_batch(colour(look), len(timeouts))
+    futures = []
+    for timeout in timeouts:
+        with ms.request(timeout=timeout, clock=clock):
+            futures.append(p.submit("x"))
+
+    assert [outcome(future) for future in futures] == ["x"] * len(timeouts)
+    assert seen == [expected]
+
+
+@both
+def test_what_a_hidden_loader_hands_out_reaches_the_record_of_every_caller(colour):
+    model = ms.ModelLoader(lambda: 10, name="hidden", version="v7")
+
+    def predict(xs):
+        return [x * model.get() for x in xs]
+
+    p = one_batch(colour(predict), 3, name="rank")
+    requests = [ms.request(unit=str(n)) for n in range(3)]
+    futures = []
+    for n, scope in enumerate(requests):
+        with scope:
+            futures.append(p.submit(n))
+
+    assert [outcome(future) for future in futures] == [0, 10, 20]
+    assert [scope.record["hidden.version"] for scope in requests] == ["v7"] * 3
+    assert [scope.record["rank.batch_size"] for scope in requests] == [3] * 3
+
+
+@both
+def test_the_record_of_a_failed_call_names_the_version_that_failed(colour):
+    model = ms.ModelLoader(lambda: 10, name="hidden", version="v7")
+    p = one_batch(colour(lambda xs: [model.get()] * 5), 1, name="rank")
+    with ms.request() as r:
+        error = outcome(p.submit("x"))
+
+    assert isinstance(error, ms.BadOutput)
+    assert r.record["hidden.version"] == "v7"
+
+
+@both
+def test_the_record_tells_the_size_the_wait_and_the_run(colour):
+    clock = FakeClock()
+
+    def slow(xs):
+        clock.advance(2.0)
+        return xs
+
+    p = one_batch(colour(slow), 2, clock=clock, name="rank")
+    with ms.request() as first:
+        futures = [p.submit("a")]
+    clock.advance(0.5)
+    with ms.request() as second:
+        futures.append(p.submit("b"))
+
+    assert [outcome(future) for future in futures] == ["a", "b"]
+    facts = {"rank.batch_size": 2, "rank.run_seconds": 2.0}
+    assert first.record == {**facts, "rank.queue_seconds": 0.5}
+    assert second.record == {**facts, "rank.queue_seconds": 0.0}
+
+
+def test_the_record_of_an_isolated_item_is_that_of_its_last_run():
+    p = one_batch(refusing({0}, ValueError("poison")), 4, name="rank")
+    futures, scopes = [], []
+    for n in range(4):
+        with ms.request() as scope:
+            futures.append(p.submit(n))
+        scopes.append(scope)
+    concurrent.futures.wait(futures, LIMIT)
+
+    assert [scope.record["rank.batch_size"] for scope in scopes] == [1, 1, 2, 2]
+
+
+# Deadlines, cancellation, bounds
+
+
+@pytest.fixture
+def busy():
+    """A batcher whose one worker is at the gate, with the future of what it runs."""
+    gate = GatedPredictor(list)
+    p = ms.DynamicBatcher(gate, max_batch_size=4, max_queue_size=3, name="busy")
+    first = p.submit("first")
+    gate.wait_entered(1)
+    yield p, gate, first
+    gate.open()
+    p.close(timeout=LIMIT)
+
+
+def test_an_item_whose_time_is_over_never_runs(busy):
+    p, gate, first = busy
+    clock = FakeClock()
+    with ms.request(timeout=1.0, clock=clock):
+        late = p.submit("late")
+    in_time = p.submit("in time")
+    clock.advance(1.0)
+    gate.open()
+
+    assert isinstance(outcome(late), ms.DeadlineExceeded)
+    assert "in the queue of 'busy'" in str(outcome(late))
+    assert [outcome(first), outcome(in_time)] == ["first", "in time"]
+    assert gate.calls == [["first"], ["in time"]]
+    assert p.stats.expired == 1
+
+
+def test_a_caller_that_left_at_its_deadline_counts_as_expired(busy):
+    p, gate, first = busy
+    with ms.request(timeout=0.01), pytest.raises(ms.DeadlineExceeded, match="waiting for 'busy'"):
+        p("late")
+    gate.open()
+
+    assert outcome(first) == "first"
+    p.close(timeout=LIMIT)
+    assert gate.calls == [["first"]]
+    assert (p.stats.expired, p.stats.abandoned) == (1, 0)
+
+
+def test_a_call_that_is_already_late_is_not_accepted(busy):
+    p, _, _ = busy
+    with ms.request(timeout=0), pytest.raises(ms.DeadlineExceeded, match="before 'busy'"):
+        p("late")
+
+    assert (p.stats.calls, p.stats.queued) == (1, 0)
+
+
+def test_a_cancelled_item_never_runs(busy):
+    p, gate, first = busy
+    left, stays = p.submit("left"), p.submit("stays")
+
+    assert left.cancel()
+    gate.open()
+    assert [outcome(first), outcome(stays)] == ["first", "stays"]
+    assert gate.calls == [["first"], ["stays"]]
+    assert (p.stats.abandoned, p.stats.expired) == (1, 0)
+
+
+def test_whoever_waits_for_a_cancelled_future_is_told(busy):
+    p, gate, _ = busy
+    left = p.submit("left")
+    left.cancel()
+    gate.open()
+
+    assert concurrent.futures.wait([left], LIMIT).not_done == set()
+
+
+def test_a_caller_cancelled_while_its_batch_runs_hurts_nobody(busy):
+    p, gate, first = busy
+    left, stays = p.submit("left"), p.submit("stays")
+    gate.open_one()
+    gate.wait_entered(2)
+
+    assert left.cancel()
+    gate.open()
+    assert outcome(stays) == "stays"
+    assert left.cancelled()
+    assert concurrent.futures.wait([left], LIMIT).not_done == set()
+    assert p.stats.abandoned == 0
+    assert outcome(first) == "first"
+
+
+def test_more_than_the_queue_holds_are_refused(busy):
+    p, gate, first = busy
+    queued = [p.submit(n) for n in range(3)]
+    with pytest.raises(ms.Overloaded, match="'busy' has 3 calls queued: raise max_queue_size"):
+        p("too many")
+    with pytest.raises(ms.Overloaded):
+        p.submit("too many")
+
+    assert (p.stats.queued, p.stats.refused, p.stats.calls) == (3, 2, 4)
+    assert ms.health(p).parts["busy"] == ("degraded", "the queue is full: 3 calls")
+    gate.open()
+    assert [outcome(f) for f in [first, *queued]] == ["first", 0, 1, 2]
+    assert p("welcome") == "welcome"
+
+
+# Counts and events
+
+
+@both
+def test_counts_tell_exactly_what_happened(colour):
+    def predict(xs):
+        if 1 in xs:
+            raise ValueError("poison")
+        return [ValueError("bad") if x == 2 else x for x in xs]
+
+    p = one_batch(colour(predict), 4, name="rank")
+    for future in [p.submit(n) for n in range(4)]:
+        outcome(future)
+
+    assert p.stats._asdict() == {
+        "calls": 4,
+        "batches": 5,  # 0123, 01, 0, 1, 23
+        "items": 10,
+        "mean_batch_size": 2.0,
+        "queued": 0,
+        "expired": 0,
+        "abandoned": 0,
+        "refused": 0,
+        "errors": 2,
+        "blocked_loop": 0,
+    }
+
+
+def test_before_the_first_batch_there_is_no_mean():
+    assert math.isnan(ms.DynamicBatcher(list).stats.mean_batch_size)
+
+
+@both
+def test_every_run_is_an_event(colour):
+    clock, log = FakeClock(), EventLog()
+
+    def predict(xs):
+        clock.advance(2.0)
+        return refusing({0}, ValueError("poison"))(xs)
+
+    p = one_batch(colour(predict), 2, clock=clock, on_event=log, name="rank")
+    futures = [p.submit(0)]
+    clock.advance(0.5)
+    futures.append(p.submit(1))
+    concurrent.futures.wait(futures, LIMIT)
+
+    assert [event[:4] for event in log.of(BatchDone)] == [
+        ("rank", 2, 0.5, 2.0),
+        ("rank", 1, 2.5, 2.0),
+        ("rank", 1, 4.0, 2.0),
+    ]
+    assert [type(event.error) for event in log] == [ValueError, ValueError, type(None)]
+
+
+def test_warm_calls_are_counted_nowhere_even_when_they_fail():
+    log = EventLog()
+    p = ms.DynamicBatcher(refusing({0}, ValueError("poison")), on_event=log, name="rank")
+    with pytest.raises(ValueError, match="poison"):
+        ms.warm(p, 0)
+    ms.warm(p, 1)
+
+    assert p.stats[:3] == (0, 0, 0)
+    assert p.stats.errors == 0
+    assert len(log) == 0
+
+
+def test_errors_hold_on_to_nothing_once_they_are_gone():
+    class Input:
+        alive = 0
+
+        def __init__(self):
+            Input.alive += 1
+
+        def __del__(self):
+            Input.alive -= 1
+
+    def predict(xs):
+        raise ValueError("poison")
+
+    p = one_batch(predict, 4)
+    for future in [p.submit(Input()) for _ in range(4)]:
+        with contextlib.suppress(ValueError):
+            future.result(LIMIT)
+    del future
+    p.close(timeout=LIMIT)
+    gc.collect()
+
+    assert Input.alive == 0
+
+
+def test_results_of_many_batches_are_counted_once_each():
+    numbers = itertools.count()
+    p = ms.DynamicBatcher(lambda xs: [next(numbers) for _ in xs], max_batch_size=8)
+
+    assert sorted(p.map(range(1000))) == list(range(1000))
+    assert (p.stats.calls, p.stats.items) == (1000, 1000)

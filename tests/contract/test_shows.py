@@ -1,0 +1,120 @@
+"""Every primitive shows what it is, what it did and how it is."""
+
+import json
+
+import pytest
+
+import modelserve as ms
+from modelserve.predictor import Primitive, walk
+from tests.contract.calling import by_every_face
+from tests.contract.leaves import Refusal
+from tests.contract.primitives import Traffic, every, totals
+
+
+@every()
+def test_repr_shows_kind_name_and_counts_in_one_line(case):
+    p = case.make(case.leaf())
+    before = repr(p)
+    p("a")
+
+    assert before.startswith(f"{p.kind}({p.name!r}, ")
+    for field, value in p.stats._asdict().items():
+        assert f"{field}={value!r}" in repr(p)
+    assert repr(p) != before
+    assert "\n" not in repr(p)
+
+
+@by_every_face
+@every()
+def test_stats_count_known_traffic(case, ask):
+    p = case.make(case.leaf())
+    for x in ("a", "b", "a"):
+        ask(p, x)
+    with pytest.raises(Refusal):
+        ask(p, "bad")
+
+    expected = case.counts(Traffic(calls=4, repeats=1, errors=1))
+
+    assert expected.items() <= totals(p.stats).items()
+
+
+@every()
+def test_stats_are_a_frozen_snapshot(case):
+    p = case.make(case.leaf())
+    stats = p.stats
+    before = repr(stats)
+    p("a")
+
+    assert isinstance(stats, tuple)
+    assert repr(stats) == before != repr(p.stats)
+    with pytest.raises(AttributeError):
+        setattr(stats, stats._fields[0], 7)
+
+
+@every()
+def test_parts_map_names_to_children(case):
+    p = case.make(case.leaf())
+
+    assert tuple(p.parts) == case.parts
+    assert all(isinstance(part, Primitive) for part in p.parts.values())
+    with pytest.raises(TypeError):
+        p.parts["more"] = p
+
+
+@every()
+def test_describe_draws_every_part_with_live_counts(case):
+    p = case.make(case.leaf())
+    cold = ms.describe(p)
+    p("a")
+    lines = ms.describe(p).splitlines()
+    nodes = list(walk(p))
+
+    assert ms.describe(p) != cold
+    assert len(lines) == len(nodes)
+    for line, node in zip(lines, nodes, strict=True):
+        label = f"{node.part.kind} {node.part.name} [{node.level}] {node.part.summary()}"
+        place = "".join(node.path[-1:])
+        stem, drawn = line[: 3 * len(node.path)], line[3 * len(node.path) :]
+        assert set(stem) <= set(" │├└─")
+        assert drawn in {label, f"{place}: {label}"}
+
+
+@every()
+def test_notebooks_get_the_same_drawing(case):
+    p = case.make(case.leaf())
+
+    assert p._repr_html_() == f"<pre>{ms.describe(p)}</pre>"
+
+
+@every()
+def test_health_names_every_part(case):
+    p = case.make(case.leaf())
+    health = ms.health(p)
+
+    assert health.live
+    assert health.ready
+    assert set(health.parts) == {"/".join((p.name, *node.path)) for node in walk(p)}
+
+
+@by_every_face
+@every()
+def test_record_holds_the_facts_of_a_call_as_json(case, ask):
+    p = case.make(case.leaf())
+    with ms.request(unit="u", id="i", tenant="t") as r:
+        ask(p, "a")
+
+    assert json.loads(json.dumps(r.record, allow_nan=False)) == r.record
+    names = [key.rpartition(".") for key in r.record]
+    assert {field for _, _, field in names} == case.facts
+    assert {part for part, _, _ in names} <= {node.part.name for node in walk(p)}
+
+
+@by_every_face
+@every()
+def test_record_of_a_nested_request_is_handed_outward(case, ask):
+    p = case.make(case.leaf())
+    with ms.request(unit="u") as outer, ms.request(timeout=60.0) as inner:
+        ask(p, "a")
+
+    assert outer.record == inner.record
+    assert bool(inner.record) == bool(case.facts)
