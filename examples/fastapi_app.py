@@ -19,6 +19,7 @@ from typing import Annotated, Any
 import numpy as np
 import uvicorn
 from fastapi import Body, FastAPI, Header, Request, Response
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import Field
 
@@ -32,7 +33,9 @@ def build(folder: Path) -> ms.TrafficSplitter[Any, Any]:
     """Make the tree; its models load in the background while the service starts."""
 
     def serve(name: str) -> ms.PredictionCache[Any, Any]:
-        model: ms.ModelLoader[Any, Any] = ms.ModelLoader(folder / f"{name}.onnx", mode="background")
+        model: ms.ModelLoader[Any, Any] = ms.ModelLoader(
+            folder / f"{name}.onnx", mode="background", warmup=[np.zeros((1, 64), np.float32)]
+        )
         batcher = ms.DynamicBatcher(model, max_batch_size=64)
         return ms.PredictionCache(batcher, maxsize=10_000, ttl=60.0)
 
@@ -68,6 +71,10 @@ def create_app(predict: Any, *, timeout: float = 1.0) -> FastAPI:
         with ms.request(unit=user, timeout=timeout) as r:
             y = await predict.acall(np.array(image, np.float32))
         return {"digit": int(y["label"]), "record": r.record}
+
+    @app.exception_handler(RequestValidationError)
+    async def refused(_: Request, __: RequestValidationError) -> JSONResponse:
+        return JSONResponse({"detail": "pass a list of 64 numbers from 0 to 1"}, 422)
 
     @app.exception_handler(ms.Overloaded)
     async def overloaded(_: Request, error: ms.Overloaded) -> JSONResponse:

@@ -155,7 +155,7 @@ async def drive(
 
 
 async def race(
-    model: ms.ModelLoader[Any, Any], traffic: Traffic, clients: int, tick: Callable[[], object]
+    model: Predictor[Any, Any], traffic: Traffic, clients: int, tick: Callable[[], object]
 ) -> Rates:
     """Send all requests to one model without a cache: in batches, then one row a call."""
 
@@ -244,7 +244,9 @@ async def run(
     total = len(traffic.units) * (1 + 3 * rounds * len(models))
     async with predict:
         await ms.awarm(predict, traffic.images[0])
-        with tqdm(total=total, desc="serving", unit=" requests", leave=False) as bar:
+        with tqdm(
+            total=total, desc="serving", unit=" requests", mininterval=0.5, leave=False
+        ) as bar:
             replies = await drive(predict, traffic, clients, bar.update)
             bar.set_description("comparing")
             for name in list(models) * rounds:

@@ -10,8 +10,9 @@ from __future__ import annotations
 import itertools
 import math
 import time
-from collections.abc import Callable, Iterable, Sequence
-from contextvars import ContextVar, Token
+from collections import deque
+from collections.abc import Callable, Iterable, MutableSequence, Sequence
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
 from modelserve.errors import DeadlineExceeded
@@ -41,7 +42,8 @@ def tick() -> int:
 class Stamp:
     """A version of a model that took part in an answer. It holds no model.
 
-    ``retired`` is 0 while the version is handed out, else the tick at which that ended.
+    ``retired`` is 0 while the version is handed out, else the tick at which that ended; ``since``
+    is the tick at which that last began, 0 for the first of all that its loader handed out.
 
     >>> stamp = Stamp("ranker", "v1")
     >>> stamp.retire()
@@ -49,19 +51,21 @@ class Stamp:
     Stamp('ranker', 'v1', retired)
     """
 
-    __slots__ = ("loader", "retired", "version")
+    __slots__ = ("loader", "retired", "since", "version")
 
     def __init__(self, loader: str, version: str) -> None:
         self.loader = loader
         self.version = version
         self.retired = 0
+        self.since = 0
 
     def retire(self) -> None:
         """Mark that this version is no longer handed out."""
         self.retired = tick()
 
-    def revive(self) -> None:
-        """Mark that this version is handed out again."""
+    def revive(self, *, first: bool = False) -> None:
+        """Mark that this version is handed out from now on."""
+        self.since = 0 if first else tick()
         self.retired = 0
 
     def write(self, record: dict[str, Any]) -> None:
@@ -129,7 +133,7 @@ class Request:
         self.tenant: str | None = None
         self.priority = 0
         self.debug = False
-        self.trail: list[Fact] = []
+        self.trail: MutableSequence[Fact] = []
         self.inside: frozenset[object] = frozenset()
         self.shared: str | None = None
         self.owner: object = None
@@ -139,7 +143,7 @@ class Request:
         self._deadline = math.inf
         self._waiters: Sequence[Request | None] | None = None
         self._outer: Request | None = None
-        self._token: Token[Request | None] | None = None
+        self._token: Any = None
 
     @property
     def record(self) -> dict[str, Any]:
@@ -199,11 +203,10 @@ class Request:
         traceback: TracebackType | None,
     ) -> None:
         """End this request and hand its trail outward."""
-        if self._token is not None:
-            try:  # noqa: SIM105 - `suppress` would cost more than all else here
-                _scope.reset(self._token)
-            except ValueError:  # left in another context, as a closed async generator is
-                pass
+        try:  # noqa: SIM105 - `suppress` would cost more than all else here
+            _scope.reset(self._token)
+        except ValueError:  # left in another context, as a closed async generator is
+            pass
         if self._outer is not None:
             self._outer.trail.extend(self.trail)
 
@@ -317,6 +320,8 @@ def warm_scope() -> Request:
 def deeper(outer: Request | None) -> Request:
     """Make the scope of a call that hopped to another thread: the same request, one hop on."""
     scope = Request() if outer is None else _same(outer)
+    if outer is None:
+        scope.trail = deque(maxlen=0)  # nobody reads it, however long the call lasts
     scope.depth += 1
     return scope
 

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+_WHOLE = "input"
 INLINE = 2048
 """Bytes up to which an encoding is the key itself."""
 
@@ -30,14 +31,14 @@ _MAX_HEADERS = 1024
 def key(x: Any) -> Hashable:
     """Return the key of an input. Raises TypeError for types that it cannot encode."""
     if type(x) is np.ndarray:
-        header = _headers.get((x.dtype, x.shape)) or _header(x)
+        header = _headers.get((x.dtype, x.shape)) or _header(x, _WHOLE)
         if x.nbytes <= INLINE:
             return header + x.tobytes()
         digest = hashlib.sha256(header)
         digest.update(np.ascontiguousarray(x).view(np.uint8).data if x.ndim else x.tobytes())
         return b"#" + digest.digest()
     parts: list[bytes] = []
-    encode(x, parts, "input")
+    encode(x, parts, _WHOLE)
     whole = b"".join(parts)
     return whole if len(whole) <= INLINE else b"#" + hashlib.sha256(whole).digest()
 
@@ -48,24 +49,26 @@ def encode(x: object, out: list[bytes], where: str) -> None:
     if encoder is not None:
         encoder(x, out, where)
     elif _is_tensor(x):
-        _tensor(x, out)
+        _tensor(x, out, where)
     elif issubclass(type(x), np.generic):
         out.append(b"g")
         _array(np.asarray(x), out, where)
     else:
-        raise TypeError(
-            f"{where} is a {type(x).__name__}, which has no key: pass key=, a function from an "
-            "input to something made of arrays, text, numbers, lists and dicts"
-        )
+        raise _refused(where, f"a {type(x).__name__}")
 
 
-def _header(x: np.ndarray[Any, Any]) -> bytes:
+def _refused(where: str, what: str) -> TypeError:
+    return TypeError(
+        f"{where} is {what}, which has no key: pass key=, a function from an input to something "
+        "made of arrays, text, numbers, lists and dicts"
+    )
+
+
+def _header(x: np.ndarray[Any, Any], where: str) -> bytes:
     """Tag, dtype and shape; what an array of one dtype and shape begins with."""
     if x.dtype.hasobject:
-        raise TypeError(
-            "the input is an array of objects, which has no key: pass key=, or an array of numbers"
-        )
-    kind = x.dtype.str if x.dtype.names is None else repr(x.dtype.descr)
+        raise _refused(where, "an array of objects")
+    kind = x.dtype.str if x.dtype.names is None else repr(x.dtype)
     descr = f"{kind} {x.dtype.name}".encode()  # the name tells bfloat16 from two plain bytes
     shape = b"".join(map(_LENGTH.pack, x.shape))
     header = b"a%b%b%b%b" % (_LENGTH.pack(len(descr)), descr, _LENGTH.pack(x.ndim), shape)
@@ -74,8 +77,8 @@ def _header(x: np.ndarray[Any, Any]) -> bytes:
     return header
 
 
-def _array(x: Any, out: list[bytes], where: str) -> None:  # noqa: ARG001
-    out.append(_headers.get((x.dtype, x.shape)) or _header(x))
+def _array(x: Any, out: list[bytes], where: str) -> None:
+    out.append(_headers.get((x.dtype, x.shape)) or _header(x, where))
     out.append(x.tobytes())
 
 
@@ -84,14 +87,19 @@ def _is_tensor(x: object) -> bool:
     return torch is not None and isinstance(x, torch.Tensor)
 
 
-def _tensor(x: Any, out: list[bytes]) -> None:
+def _tensor(x: Any, out: list[bytes], where: str) -> None:
     torch = sys.modules["torch"]
-    flat = x.detach().cpu().contiguous().reshape(-1)
-    raw = flat.view(torch.uint8).numpy().tobytes() if flat.numel() else b""
-    dtype = str(x.dtype).encode()
+    if x.layout is not torch.strided or x.is_meta or x.is_quantized or x.is_nested:
+        raise _refused(where, "a tensor that is sparse, quantized, nested or without data")
+    try:
+        raw = x.numpy(force=True)
+    except TypeError:  # a dtype that NumPy does not know
+        same_size = {1: torch.int8, 2: torch.int16, 4: torch.int32}[x.element_size()]
+        raw = x.detach().view(same_size).numpy(force=True)
+    kind = f"{x.dtype} {x.device}".encode()  # a model answers where its input lies
     shape = b"".join(map(_LENGTH.pack, x.shape))
-    out.append(b"t%b%b%b%b" % (_LENGTH.pack(len(dtype)), dtype, _LENGTH.pack(x.dim()), shape))
-    out.append(raw)
+    out.append(b"t%b%b%b%b" % (_LENGTH.pack(len(kind)), kind, _LENGTH.pack(x.dim()), shape))
+    out.append(raw.tobytes())
 
 
 def _text(x: str, out: list[bytes], where: str) -> None:  # noqa: ARG001 - an encoder's arguments
@@ -104,7 +112,7 @@ def _bytes(x: bytes, out: list[bytes], where: str) -> None:  # noqa: ARG001 - as
 
 
 def _int(x: int, out: list[bytes], where: str) -> None:  # noqa: ARG001 - as above
-    raw = b"%d" % x
+    raw = b"%x" % x
     out += (b"i", _LENGTH.pack(len(raw)), raw)
 
 

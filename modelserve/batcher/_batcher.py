@@ -32,6 +32,7 @@ from modelserve.predictor import (
     ThreadSink,
     aio,
     each,
+    end_pools,
     lift,
     on_fork,
     refuse_on_loop,
@@ -152,6 +153,8 @@ class DynamicBatcher(Primitive[In, Out]):
             )
         wraps(self, part)
         self._part = part
+        self._lane, self._clock = self._settings.layout.lane, clock
+        self._window = 2 * max_batch_size * workers
         self.after_fork()
 
     def after_fork(self) -> None:
@@ -207,7 +210,7 @@ class DynamicBatcher(Primitive[In, Out]):
                 while not self._pushed(x, sink, scope, can_wait=bool(window)):
                     yield self._result(window.popleft(), scope, return_exceptions)
                 window.append(sink)
-                if len(window) >= self._window():
+                if len(window) >= self._window:
                     yield self._result(window.popleft(), scope, return_exceptions)
             while window:
                 yield self._result(window.popleft(), scope, return_exceptions)
@@ -227,7 +230,7 @@ class DynamicBatcher(Primitive[In, Out]):
                 while not self._pushed(x, sink, scope, can_wait=bool(window)):
                     yield await self._aresult(window.popleft(), scope, return_exceptions)
                 window.append(sink)
-                if len(window) >= self._window():
+                if len(window) >= self._window:
                     yield await self._aresult(window.popleft(), scope, return_exceptions)
             while window:
                 yield await self._aresult(window.popleft(), scope, return_exceptions)
@@ -240,10 +243,6 @@ class DynamicBatcher(Primitive[In, Out]):
             if self.is_async:
                 refuse_on_loop(self.name)
             self.blocked_loop.add()
-
-    def _window(self) -> int:
-        settings = self._settings
-        return min(2 * settings.max_batch_size * settings.workers, settings.max_queue_size)
 
     def _pushed(self, x: In, sink: Sink, scope: Request | None, *, can_wait: bool) -> bool:
         try:
@@ -279,8 +278,8 @@ class DynamicBatcher(Primitive[In, Out]):
                     f"{self.name!r} was called from inside a batch that waits for it: "
                     "call the batch function itself there"
                 )
-        lane = self._settings.layout.lane(x)
-        item = Item(x, sink, scope, self._settings.clock(), copies)
+        lane = self._lane(x)
+        item = Item(x, sink, scope, self._clock(), copies)
         if not self._armed:
             self._armed = True
             on_fork(self)
@@ -337,6 +336,7 @@ class DynamicBatcher(Primitive[In, Out]):
         self._queues.close(sink, drain=drain)
         if not sink.settles(timeout):
             self._queues.cancel_queued()
+        end_pools(self._queues.core)
 
     async def astop(self, drain: bool, timeout: float | None) -> None:  # noqa: FBT001 - internal
         """Finish accepted work, or refuse it, without blocking the loop."""
@@ -344,6 +344,7 @@ class DynamicBatcher(Primitive[In, Out]):
         self._queues.close(sink, drain=drain)
         if not await aio.settles(sink, timeout):
             self._queues.cancel_queued()
+        end_pools(self._queues.core)
 
 
 def _at_least_one(**bounds: int) -> None:

@@ -101,12 +101,21 @@ class Runs:
     def __init__(self, core: Core, items: list[Item]) -> None:
         self._core = core
         self._items = items
-        self._left = [items]
+        self._left: list[list[Item]] = []
         self.outcomes: list[Outcome] = []
 
     def __iter__(self) -> Iterator[Run]:
+        yield Run(self._core, self._items)
         while self._left:
-            yield Run(self._core, self._left.pop())
+            items = [item for item in self._left.pop() if self._waits(item)]
+            if items:
+                yield Run(self._core, items)
+
+    def _waits(self, item: Item) -> bool:
+        gone = self._core.gone(item)
+        if gone is not None:
+            self.outcomes.append(gone)
+        return gone is None
 
     def done(self, run: Run, result: Any) -> None:
         """Take a result: to each caller its own. Raises BadOutput."""
@@ -185,10 +194,10 @@ class Run:
         seconds = settings.clock() - self._started
         trail: Sequence[Fact] = self.scope.trail
         size = len(self.items)
-        for item in self.items:
-            if item.scope is not None:
+        for scope, item in {item.scope: item for item in self.items}.items():
+            if scope is not None:
                 note = BatchNote(settings.name, size, self._started - item.at, seconds)
-                item.scope.trail.extend((*trail, note))
+                scope.trail.extend((*trail, note))
         if self.scope.warming:
             return
         self._core.ran(size, errors)
@@ -245,35 +254,50 @@ class Core:
         before = len(lanes)
         batch: list[Item] = []
         pause = 0.0
+
+        def keep(item: Item) -> bool:  # a call an item: the common case is decided here
+            if item.scope is None and not item.sink.done():
+                return True
+            return self._keep(item, gone)
+
         while not batch:
             now = self.settings.clock()
             pause = lanes.wait(now)
             if pause > 0 and not (self.closing and len(lanes)):
                 break
-            batch = lanes.cut(now, lambda item: self._keep(item, gone))
+            batch = lanes.cut(now, keep)
         self._queued -= before - len(lanes)
         return batch, pause
 
     def _keep(self, item: Item, gone: list[Outcome]) -> bool:
-        if item.scope is not None and item.scope.remaining() <= 0:
-            self._expired += 1
-            late = DeadlineExceeded(f"the deadline passed in the queue of {self.settings.name!r}")
-            gone.append((item.sink, None, late))
-            return False
-        if item.sink.done():
+        outcome = self.gone(item)
+        if outcome is None:
+            return True
+        gone.append(outcome)
+        if outcome[2] is None:
             self._abandoned += 1
-            gone.append((item.sink, None, None))
-            return False
-        return True
+        else:
+            self._expired += 1
+        return False
+
+    def gone(self, item: Item) -> Outcome | None:
+        """Return how it ended for a caller whose time is over or who left, else None."""
+        if item.scope is not None and item.scope.remaining() <= 0:
+            where = f"the queue of {self.settings.name!r}"
+            return item.sink, None, DeadlineExceeded(f"the deadline passed in {where}")
+        return (item.sink, None, None) if item.sink.done() else None
 
     def refuse(self, lanes: Lanes[Item]) -> int:
-        """Fail all that is queued, and say how much it was."""
+        """Fail all that is queued, and say how much of it was still waited for."""
+        outcomes: list[Outcome] = []
         with self.lock:
             items = lanes.clear()
             self._queued -= len(items)
+            waiting = [item for item in items if self._keep(item, outcomes)]
         name = self.settings.name
-        self.settle([(i.sink, None, Closed(f"{name!r} was closed before it ran")) for i in items])
-        return len(items)
+        closed = [(i.sink, None, Closed(f"{name!r} was closed before it ran")) for i in waiting]
+        self.settle(outcomes + closed)
+        return len(closed)
 
     def settle(self, outcomes: list[Outcome]) -> None:
         """Hand over answers, and tell those who wait until nothing is pending."""

@@ -28,7 +28,7 @@ class Queues:
         if not self._is_async:
             self._workers.push(item, lane)
             return
-        here = running_loop()
+        here = item.sink.loop or running_loop()
         loop = here or background_loop()
         queue = self._loops.get(loop) or self._queue_of(loop)
         queue.push(item, lane, None if here else loop)

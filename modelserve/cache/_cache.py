@@ -21,10 +21,11 @@ from typing_extensions import Unpack
 
 from modelserve._policy import keys
 from modelserve.cache._fill import Filler
-from modelserve.cache._flight import Claim, Entry, Flight
-from modelserve.cache._many import ANEW, Found, Plan
+from modelserve.cache._flight import Claim, Entry, Run
+from modelserve.cache._many import Ask, Found, Plan
 from modelserve.cache._options import Options
-from modelserve.cache._table import CacheStats, Marks, Table
+from modelserve.cache._table import CacheStats, Table
+from modelserve.cache._witness import Witness, used_by_functions
 from modelserve.errors import DeadlineExceeded
 from modelserve.predictor import (
     Primitive,
@@ -35,11 +36,11 @@ from modelserve.predictor import (
     aio,
     check_call,
     chunks,
+    end_pools,
     lift,
     on_fork,
     refuse_on_loop,
     running_loop,
-    walk,
     wraps,
 )
 from modelserve.request import Note, current
@@ -70,7 +71,8 @@ class PredictionCache(Primitive[In, Out]):
     once and read-only.
 
     One of ``maxsize``, in entries, dropping the least recently used, and ``store``, any cache of
-    ``cachetools`` or mutable mapping, is required. ``ttl`` is in seconds.
+    ``cachetools`` or mutable mapping of its own, is required. A ``getsizeof`` of a store is given
+    entries, whose ``value`` is the answer. ``ttl`` is in seconds.
 
     Raises ValueError without a bound and :class:`~modelserve.NestingError` over a splitter; a call
     with an input that has no key raises TypeError.
@@ -125,8 +127,7 @@ class PredictionCache(Primitive[In, Out]):
         self._part = part
         self._maxsize = maxsize
         self._key = key
-        self._version = version if version is None or callable(version) else lambda: version
-        self._used = _loaders_used_by_functions(self)
+        self._told = version if version is None or callable(version) else lambda: version
         self._hit_note = Note(self.name, "cache", "hit")
         self._notes = {
             True: Note(self.name, "cache", "miss"),
@@ -134,8 +135,9 @@ class PredictionCache(Primitive[In, Out]):
         }
         kept: MutableMapping[Any, Any]
         kept = cachetools.LRUCache(maxsize or 0) if store is None else store
-        self._table = Table(kept, math.inf if ttl is None else ttl, clock, self._marks)
-        self._filler = Filler(part, self._table, self._marks)
+        witness = Witness(used_by_functions(self), self._told)
+        self._table = Table(kept, math.inf if ttl is None else ttl, clock, witness)
+        self._filler = Filler(part, self._table, witness)
         self._armed = False
 
     def after_fork(self) -> None:
@@ -145,7 +147,7 @@ class PredictionCache(Primitive[In, Out]):
     @property
     def stats(self) -> CacheStats:
         """A snapshot of what happened so far."""
-        return self._table.stats()._replace(blocked_loop=self.blocked_loop.read())
+        return self._table.stats(self.blocked_loop.read())
 
     def __call__(self, x: In, /) -> Out:
         """Answer from memory, or run the model and remember."""
@@ -153,6 +155,8 @@ class PredictionCache(Primitive[In, Out]):
             refuse_on_loop(self.name)
         scope = current()
         key = self._key_of(x, scope)
+        if scope is not None and scope.warming:
+            return cast("Out", self._part(x))
         entry = self._table.look(key)
         while entry is None:
             sink = ThreadSink()
@@ -160,16 +164,20 @@ class PredictionCache(Primitive[In, Out]):
             if flight is None:
                 break
             if not leads or self._filler.lead([(flight, x)], sink, scope):
-                self._wait(sink, scope)
+                sink.wait(scope, self.name)
             if not flight.is_older_than(came):
                 flight.note(scope, self._notes[leads])
                 return cast("Out", flight.result(self.name))
+            if not leads:
+                self._table.count_join(-1)
         return cast("Out", self._part(x)) if entry is None else self._hit(entry, scope)
 
     async def acall(self, x: In, /) -> Out:
         """Answer from memory, or run the model and remember, without blocking the loop."""
         scope = current()
         key = self._key_of(x, scope)
+        if scope is not None and scope.warming:
+            return cast("Out", await self._part.acall(x))
         entry = self._table.look(key)
         while entry is None:
             sink = aio.sink()
@@ -183,6 +191,8 @@ class PredictionCache(Primitive[In, Out]):
             if not flight.is_older_than(came):
                 flight.note(scope, self._notes[leads])
                 return cast("Out", flight.result(self.name))
+            if not leads:
+                self._table.count_join(-1)
         return cast("Out", await self._part.acall(x)) if entry is None else self._hit(entry, scope)
 
     def map(self, xs: Iterable[In], /, *, return_exceptions: bool = False) -> Iterator[Out]:
@@ -190,16 +200,19 @@ class PredictionCache(Primitive[In, Out]):
         if self.is_async:
             refuse_on_loop(self.name)
         scope = current()
+        if scope is not None and scope.warming:
+            yield from self._part.map(xs, return_exceptions=return_exceptions)
+            return
         for chunk in chunks(xs, CHUNK):
             plan = self._plan(chunk, scope, ThreadSink)
             self._fill(plan, scope, return_exceptions)
             for x, found in zip(chunk, plan.found, strict=True):
                 try:
                     if found.sink is not None:
-                        self._wait(cast("ThreadSink", found.sink), scope)
-                    y = self._settled(found, scope)
-                    if y is ANEW:
-                        y = self(x)
+                        cast("ThreadSink", found.sink).wait(scope, self.name)
+                    y = self._settled(found, plan, scope)
+                    if y.__class__ is Ask:
+                        y = y.p(x)
                 except Exception as error:
                     if not return_exceptions:
                         raise
@@ -211,6 +224,10 @@ class PredictionCache(Primitive[In, Out]):
     ) -> AsyncIterator[Out]:
         """Answer for many inputs like :meth:`map`, without blocking the event loop."""
         scope = current()
+        if scope is not None and scope.warming:
+            async for y in self._part.amap(xs, return_exceptions=return_exceptions):
+                yield y
+            return
         async for chunk in achunks(xs, CHUNK):
             plan = self._plan(chunk, scope, aio.sink)
             await self._afill(plan, scope, return_exceptions)
@@ -218,9 +235,9 @@ class PredictionCache(Primitive[In, Out]):
                 try:
                     if found.sink is not None:
                         await aio.wait(cast("LoopSink", found.sink), scope, self.name)
-                    y = self._settled(found, scope)
-                    if y is ANEW:
-                        y = await self.acall(x)
+                    y = self._settled(found, plan, scope)
+                    if y.__class__ is Ask:
+                        y = await y.p.acall(x)
                 except Exception as error:
                     if not return_exceptions:
                         raise
@@ -245,6 +262,7 @@ class PredictionCache(Primitive[In, Out]):
             sink = ThreadSink()
             self._table.when_empty(sink)
             sink.settles(timeout)
+        end_pools(self._table)
 
     async def astop(self, drain: bool, timeout: float | None) -> None:  # noqa: FBT001 - internal
         """Let the runs in progress land without blocking the loop."""
@@ -252,18 +270,18 @@ class PredictionCache(Primitive[In, Out]):
             sink = aio.sink()
             self._table.when_empty(sink)
             await aio.settles(sink, timeout)
+        end_pools(self._table)
 
     def _key_of(self, x: In, scope: Request | None) -> Hashable:
         if self.life.closed:
             raise self.closed_error()
         key = keys.key(x if self._key is None else self._key(x))
-        if self._version is not None:
-            key = (self._version(), key)
-        if scope is None:
-            return key
-        if scope.shared is not None:
-            check_call(self, scope)
-        return key if scope.tenant is None else (None, scope.tenant, key)
+        if scope is not None:
+            if scope.shared is not None:
+                check_call(self, scope)
+            if scope.tenant is not None:
+                key = (scope.tenant, key)
+        return key if self._told is None else (self._told(), key)
 
     def _hit(self, entry: Entry, scope: Request | None) -> Out:
         if scope is not None:
@@ -272,28 +290,21 @@ class PredictionCache(Primitive[In, Out]):
         return value
 
     def _claim(
-        self, key: Hashable, scope: Request | None, sink: Sink, together: Flight | None = None
+        self, key: Hashable, scope: Request | None, sink: Sink, run: Run | None = None
     ) -> Claim:
         if not self._armed:
             self._armed = True
             on_fork(self)
         if scope is not None:
             scope.check(self.name)
-        return self._table.claim(key, scope, sink, together)
-
-    def _wait(self, sink: ThreadSink, scope: Request | None) -> None:
-        if running_loop() is not None:
+        blocks_loop = sink.loop is None and running_loop() is not None
+        if blocks_loop:  # what it would wait for may need this very loop, be it a thread's
             self.blocked_loop.add()
-        sink.wait(scope, self.name)
-
-    def _marks(self) -> Marks:
-        """Versions that no trail carries; unequal before and after a run, it is not kept."""
-        told = () if self._version is None else (self._version(),)
-        return (*told, *(loader.stamp() for loader in self._used))
+        return self._table.claim(key, scope, sink, run, may_wait=not blocks_loop)
 
     def _plan(self, chunk: list[In], scope: Request | None, make_sink: Callable[[], Sink]) -> Plan:
         """Look many inputs up at once: what was found for each, and what there is to run."""
-        plan = Plan([], [], {})
+        plan = Plan(Run(scope, self._table, alone=len(chunk) == 1))
         try:
             for x in chunk:
                 try:
@@ -311,16 +322,16 @@ class PredictionCache(Primitive[In, Out]):
     ) -> Found:
         key = self._key_of(x, scope)
         if key in plan.led:
-            self._table.count_join()
-            return Found(flight=plan.led[key])
+            self._table.count_join(1)
+            return Found(flight=plan.led[key], joins=True)
         entry = self._table.look(key)
         if entry is not None:
             return Found(entry=entry)
         sink = make_sink()
-        together = plan.leads[0][0] if plan.leads else None
-        entry, flight, is_lead, came = self._claim(key, scope, sink, together)
-        if flight is None or not is_lead:
-            return Found(entry=entry, flight=flight, sink=sink if flight else None, came=came)
+        entry, flight, leads, came = self._claim(key, scope, sink, plan.run)
+        if flight is None or not leads:
+            waits = sink if flight else None
+            return Found(entry=entry, flight=flight, sink=waits, came=came, joins=bool(flight))
         plan.led[key] = flight
         plan.leads.append((flight, x))
         return Found(flight=flight)
@@ -331,11 +342,10 @@ class PredictionCache(Primitive[In, Out]):
         sink = ThreadSink()
         try:
             if self._filler.lead(plan.leads, sink, scope):
-                self._wait(sink, scope)
+                sink.wait(scope, self.name)
         except DeadlineExceeded:
             if not return_exceptions:
                 raise
-        plan.leads[0][0].note(scope, self._notes[True])
 
     async def _afill(self, plan: Plan, scope: Request | None, return_exceptions: bool) -> None:  # noqa: FBT001
         if not plan.leads:
@@ -348,27 +358,20 @@ class PredictionCache(Primitive[In, Out]):
         except DeadlineExceeded:
             if not return_exceptions:
                 raise
-        plan.leads[0][0].note(scope, self._notes[True])
 
-    def _settled(self, found: Found, scope: Request | None) -> Any:
-        """Give one input of many its answer, or ANEW if it must be asked for alone."""
+    def _settled(self, found: Found, plan: Plan, scope: Request | None) -> Any:
+        """Give one input of many its answer, or whom to ask for it alone."""
         if found.error is not None:
             raise found.error
         if found.entry is not None:
             return self._hit(found.entry, scope)
         flight = found.flight
-        if flight is None or flight.is_older_than(found.came):
-            return ANEW
-        if found.sink is not None:
-            flight.note(scope, self._notes[False])
+        if flight is None:
+            return Ask(self._part)
+        if flight.is_older_than(found.came):
+            self._table.count_join(-found.joins)
+            return Ask(self)
+        if flight.run not in plan.noted:  # a trail that many share is told once
+            plan.noted.add(flight.run)
+            flight.note(scope, self._notes[flight.run is plan.run])
         return flight.result(self.name)
-
-
-def _loaders_used_by_functions(cache: Primitive[Any, Any]) -> list[Primitive[Any, Any]]:
-    """Loaders that a function names in ``uses=``: it may call them where no scope reaches."""
-    nodes = list(walk(cache))
-    functions = {node.path for node in nodes if node.part.parts_level == "any"}
-    below = (n.part for n in nodes if any(n.path[: len(f)] == f for f in functions))
-    return list(
-        dict.fromkeys(part for part in below if type(part).stamp is not Primitive[Any, Any].stamp)
-    )

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from modelserve.errors import Closed, DeadlineExceeded, Overloaded, own
-from modelserve.request import Note, Request, Stamp, shared_scope, stamps
+from modelserve.request import Note, Request, Stamp, shared_scope
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
@@ -37,26 +38,58 @@ class Entry:
 
     def is_current(self) -> bool:
         """Whether every version that made it is still handed out."""
-        return not any(stamp.retired for stamp in self.stamps)
+        for stamp in self.stamps:  # noqa: SIM110 - `any` of a generator costs a hit five times this
+            if stamp.retired:
+                return False
+        return True
 
     def give(self) -> Any:
         return self.value if self.thaw is None else self.thaw(self.value)
 
+    def __reduce__(self) -> tuple[type[Entry], tuple[Any, ...]]:
+        """Pickle and copy expired: nobody would tell the other of a version that retires."""
+        return Entry, (None, None, (), -math.inf)
 
-class Flight:
-    """One run for everybody who asks for its key while it lasts.
 
-    ``scopes`` are the requests of all who wait, read live by ``scope``: who joins raises the
-    deadline. Flights that fill together share both.
+class Run:
+    """One run of the model, for one flight or for several that fill together.
+
+    ``waiters`` are the requests of all who wait, read live by ``scope``: who joins raises the
+    deadline. Of its callers the scope knows the tenant, which is part of the key. Once it has
+    ended, ``by`` names the versions that took part.
     """
 
-    __slots__ = ("entry", "error", "key", "loop", "scope", "scopes", "sinks")
+    __slots__ = ("alone", "before", "began", "by", "scope", "waiters")
 
-    def __init__(self, key: Hashable, scopes: list[Request | None], scope: Request) -> None:
+    def __init__(self, scope: Request | None, owner: object, *, alone: bool = True) -> None:
+        self.waiters = [scope]
+        self.scope = shared_scope(self.waiters, "flight", owner)
+        self.scope.tenant = None if scope is None else scope.tenant
+        self.alone = alone
+        self.began = 0
+        self.before: tuple[Stamp | None, ...] = ()
+        self.by: tuple[Stamp, ...] = ()
+
+    def can_join(self, scope: Request | None) -> bool:
+        """Whether one may wait who asks in that scope.
+
+        Nobody waits for a run that they are part of. Nor does anybody who is part of any run wait
+        for one that fills several flights: what it does first may wait for them.
+        """
+        if scope is None:
+            return True
+        return self.scope not in scope.inside and (self.alone or scope.shared is None)
+
+
+class Flight:
+    """What all who ask for one key wait for."""
+
+    __slots__ = ("entry", "error", "key", "loop", "run", "sinks")
+
+    def __init__(self, key: Hashable, run: Run, loop: AbstractEventLoop | None) -> None:
         self.key = key
-        self.scopes = scopes
-        self.scope = scope
-        self.loop: AbstractEventLoop | None = None
+        self.run = run
+        self.loop = loop
         self.sinks: list[Sink] = []
         self.entry: Entry | None = None
         self.error: BaseException | None = None
@@ -65,16 +98,23 @@ class Flight:
         """Whether one who came at that tick must ask anew; the leader came at 0.
 
         So it is when the run was abandoned, and for those who joined also when it failed of
-        something that was the leader's alone, or landed with a version retired before they came.
+        something that was the leader's alone, or when a version that took part was retired before
+        they came. Where several flights share a trail, it does not say which of two
+        versions answered for whom, so none that has retired since will do.
         """
-        if isinstance(self.error, Abandoned) or (came and isinstance(self.error, PERSONAL)):
+        if isinstance(self.error, Abandoned):
             return True
-        return any(0 < stamp.retired < came for stamp in stamps(self.scope.trail))
+        if not came:
+            return False
+        if isinstance(self.error, PERSONAL):
+            return True
+        limit = came if self.run.alone else math.inf
+        return any(0 < stamp.retired < limit for stamp in self.run.by)
 
     def note(self, scope: Request | None, note: Note) -> None:
         """Extend a caller's trail by the run's."""
         if scope is not None:
-            scope.trail.extend((*self.scope.trail, note))
+            scope.trail.extend((*self.run.scope.trail, note))
 
     def result(self, name: str) -> Any:
         """Give what it landed with to one caller."""
@@ -88,17 +128,10 @@ class Flight:
 class Claim(NamedTuple):
     """What a caller finds: an entry, or a flight to lead or to wait for, or neither.
 
-    Neither is for those who would wait for themselves. ``came`` is the tick of a joiner.
+    Neither is for those who must not wait. ``came`` is the tick of a joiner.
     """
 
     entry: Entry | None
     flight: Flight | None
     leads: bool
     came: int
-
-
-def new_scope(scopes: list[Request | None], owner: object) -> Request:
-    """Make the scope of a flight: of its callers it knows the tenant, which is part of the key."""
-    scope = shared_scope(scopes, "flight", owner)
-    scope.tenant = scopes[0].tenant if scopes[0] is not None else None
-    return scope

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Hashable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from modelserve.cache._fill import Leads
-from modelserve.cache._flight import Entry, Flight
-from modelserve.predictor import Sink
+from modelserve.cache._flight import Entry, Flight, Run
+from modelserve.predictor import Primitive, Sink
 
-ANEW = object()
-"""In place of an answer: what was found is of no use to this caller, who asks again."""
+
+class Ask(NamedTuple):
+    """In place of an answer: who is to be asked for it, alone."""
+
+    p: Primitive[Any, Any]
 
 
 class Found(NamedTuple):
@@ -20,12 +23,18 @@ class Found(NamedTuple):
     flight: Flight | None = None
     sink: Sink | None = None
     came: int = 0
+    joins: bool = False
     error: Exception | None = None
 
 
-class Plan(NamedTuple):
-    """What many inputs find, and the flights that are theirs to fill."""
+class Plan:
+    """What many inputs find, the flights that are theirs to fill, and the runs noted so far."""
 
-    found: list[Found]
-    leads: Leads
-    led: dict[Hashable, Flight]
+    __slots__ = ("found", "leads", "led", "noted", "run")
+
+    def __init__(self, run: Run) -> None:
+        self.run = run
+        self.found: list[Found] = []
+        self.leads: Leads = []
+        self.led: dict[Hashable, Flight] = {}
+        self.noted: set[Run] = set()

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Callable, Hashable, MutableMapping, Sequence
+from collections.abc import Hashable, Iterable, MutableMapping
 from typing import TYPE_CHECKING, Any, NamedTuple
+from weakref import WeakValueDictionary
 
-from modelserve.cache._flight import Abandoned, Claim, Entry, Flight, new_scope
+from modelserve.cache._flight import Abandoned, Claim, Entry, Flight, Run
 from modelserve.cache._freeze import freeze
-from modelserve.predictor import Sink, deliver, running_loop
-from modelserve.request import Request, Stamp, stamps, tick
+from modelserve.predictor import Sink, deliver
+from modelserve.request import Request, Stamp, tick
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
 
+    from modelserve.cache._witness import Witness
     from modelserve.typing import Clock
 
-Marks = tuple[Any, ...]
+_owners: WeakValueDictionary[int, Table] = WeakValueDictionary()
 
 
 class CacheStats(NamedTuple):
@@ -26,7 +28,7 @@ class CacheStats(NamedTuple):
     ``hits`` were answered by an entry, ``joins`` by a run in progress, and ``misses`` ran the
     model. ``expired`` entries were too old and ``outdated`` ones made by a version that is no
     longer handed out; both were misses. ``unstored`` results were given but not kept.
-    ``blocked_loop`` is sync calls that kept an event loop waiting for another's run.
+    ``blocked_loop`` is sync calls that kept an event loop waiting for the model.
     """
 
     entries: int
@@ -40,30 +42,31 @@ class CacheStats(NamedTuple):
 
 
 class Table:
-    """Entries by key, and the runs in progress. ``marks`` tells what no trail can carry."""
+    """Entries by key, and the flights that are up."""
 
     def __init__(
-        self,
-        store: MutableMapping[Any, Entry],
-        ttl: float,
-        clock: Clock,
-        marks: Callable[[], Marks],
+        self, store: MutableMapping[Any, Entry], ttl: float, clock: Clock, witness: Witness
     ) -> None:
+        if _owners.setdefault(id(store), self) is not self:
+            raise ValueError(
+                "store= belongs to another cache, and one would give the other's answers: pass "
+                "each cache a store of its own, and over a decorated method maxsize="
+            )
         self._store = store
         self._ttl = ttl
         self._clock = clock
-        self.marks = marks
+        self._witness = witness
         self._hits = self._misses = self._joins = 0
         self._expired = self._outdated = self._unstored = 0
         self.after_fork()
 
     def after_fork(self) -> None:
-        """Forget the runs of the parent process; the entries are still true."""
-        self._lock = threading.Lock()
+        """Forget the flights of the parent process; the entries are still true."""
+        self._lock = threading.RLock()  # what a closed loop left may be collected under it
         self._flights: dict[Hashable, Flight] = {}
         self._emptied: list[Sink] = []
 
-    def stats(self) -> CacheStats:
+    def stats(self, blocked_loop: int) -> CacheStats:
         with self._lock:
             return CacheStats(
                 len(self._store),
@@ -73,6 +76,7 @@ class Table:
                 self._expired,
                 self._outdated,
                 self._unstored,
+                blocked_loop,
             )
 
     def look(self, key: Hashable) -> Entry | None:
@@ -88,61 +92,49 @@ class Table:
         key: Hashable,
         scope: Request | None,
         sink: Sink,
-        together: Flight | None = None,
+        run: Run | None,
+        *,
+        may_wait: bool,
     ) -> Claim:
-        """Find an entry, join a flight with the sink, or lead one, ``together`` with another."""
-        blocks_loop = sink.loop is None and running_loop() is not None
-        self._land_lost(self._flights.get(key))
+        """Find an entry, join a flight with the sink, or lead one, in ``run`` if that is given."""
+        self._land_lost([self._flights.get(key)])
         with self._lock:
             entry = self._valid(key)
             if entry is not None:
                 self._hits += 1
                 return Claim(entry, None, leads=False, came=0)
             flight = self._flights.get(key)
-            if flight is not None and self._can_join(flight, scope, blocks_loop=blocks_loop):
+            if flight is not None and may_wait and flight.run.can_join(scope):
                 self._joins += 1
                 flight.sinks.append(sink)
-                flight.scopes.append(scope)
+                flight.run.waiters.append(scope)
                 return Claim(None, flight, leads=False, came=tick())
             self._misses += 1
             if flight is not None:
                 return Claim(None, None, leads=False, came=0)
             self._count_why(key)
-            if together is None:
-                scopes = [scope]
-                flight = Flight(key, scopes, new_scope(scopes, self))
-            else:
-                flight = Flight(key, together.scopes, together.scope)
-            flight.loop = sink.loop
-            self._flights[key] = flight
+            flight = self._flights[key] = Flight(key, run or Run(scope, self), sink.loop)
             return Claim(None, flight, leads=True, came=0)
 
-    def count_join(self) -> None:
-        """Count a caller who shares a flight of its own."""
+    def count_join(self, n: int) -> None:
+        """Count one who shares a flight of its own, or with -1 one who joined in vain."""
         with self._lock:
-            self._joins += 1
+            self._joins += n
 
-    def land(self, flight: Flight, value: Any, error: BaseException | None, before: Marks) -> None:
-        """Keep what a run gave, if it still counts, and wake who waits for it."""
-        if flight.entry is not None or flight.error is not None:
-            return
-        entry, keep = None, False
-        if error is None:
-            try:
-                entry, keep = self._made(flight, value, before)
-            except Exception as raised:  # noqa: BLE001 - of the user's, for those who wait
-                error = raised
-        with self._lock:
-            if self._flights.get(flight.key) is flight:
-                del self._flights[flight.key]
-            if entry is not None:
-                self._keep(flight.key, entry, keep=keep)
-            flight.entry, flight.error = entry, error
-            sinks, flight.sinks = flight.sinks, []
-            if not self._flights:
-                sinks += self._emptied
-                self._emptied = []
-        deliver((sink, None, None) for sink in sinks)
+    def land(self, flights: list[Flight], ys: list[Any]) -> None:
+        """Keep what a run gave, as far as it still counts, and wake who waits for it."""
+        run = flights[0].run
+        self._witness.end(run)
+        told = None if self._witness.told is None else self._witness.told()
+        expires = math.inf if self._ttl == math.inf else self._clock() + self._ttl
+        entries = [_made(y, run.by, expires, many=len(ys) > 1) for y in ys]
+        self._settle(list(zip(flights, entries, strict=True)), told)
+
+    def fail(self, flights: list[Flight], error: BaseException) -> None:
+        """Land flights that gave nothing."""
+        for run in {flight.run for flight in flights}:
+            self._witness.end(run)
+        self._settle([(flight, error) for flight in flights], None)
 
     def flies_on(self, loop: AbstractEventLoop | None) -> bool:
         """Whether a run in progress needs a loop."""
@@ -153,35 +145,64 @@ class Table:
         """Settle a sink when no run is in progress."""
         with self._lock:
             flights = list(self._flights.values())
-        self._land_lost(*flights)
+        self._land_lost(flights)
         with self._lock:
             if self._flights:
                 self._emptied.append(sink)
                 return
         deliver([(sink, None, None)])
 
-    def _land_lost(self, *flights: Flight | None) -> None:
+    def _land_lost(self, flights: Iterable[Flight | None]) -> None:
         """Land what was left on a loop that has closed: nobody else will."""
         lost = [f for f in flights if f is not None and f.loop is not None and f.loop.is_closed()]
-        self.fail(lost, Abandoned())
+        if lost:
+            self.fail(lost, Abandoned())
 
-    def fail(self, flights: Sequence[Flight], error: BaseException) -> None:
-        """Land flights that gave nothing."""
-        for flight in flights:
-            self.land(flight, None, error, ())
+    def _settle(
+        self, outcomes: Iterable[tuple[Flight, Entry | BaseException]], told: str | None
+    ) -> None:
+        """Give flights their outcomes, those that have none yet."""
+        sinks: list[Sink] = []
+        with self._lock:
+            for flight, outcome in outcomes:
+                if flight.entry is not None or flight.error is not None:
+                    continue
+                if self._flights.get(flight.key) is flight:
+                    del self._flights[flight.key]
+                kept = self._kept(flight, outcome, told) if isinstance(outcome, Entry) else outcome
+                if isinstance(kept, Entry):
+                    flight.entry = kept
+                else:
+                    flight.error = kept
+                sinks += flight.sinks
+                flight.sinks = []
+            if not self._flights:
+                sinks += self._emptied
+                self._emptied = []
+        deliver((sink, None, None) for sink in sinks)
+
+    def _kept(self, flight: Flight, entry: Entry, told: str | None) -> Entry | Exception:
+        """Store what still counts; return it, or the error of a store that fails."""
+        key: Any = flight.key
+        if not entry.is_current() or (told is not None and told != key[0]):
+            self._unstored += 1
+            return entry
+        try:
+            self._store[key] = entry
+        except ValueError:  # what cachetools says of a value larger than the whole cache
+            self._unstored += 1
+        except Exception as error:  # noqa: BLE001 - of the user's, for those who wait
+            return error
+        return entry
 
     def _valid(self, key: Hashable) -> Entry | None:
         try:
             entry = self._store[key]
         except KeyError:
             return None
-        late = self._ttl < math.inf and entry.expires <= self._clock()
-        return None if late or not entry.is_current() else entry
-
-    def _can_join(self, flight: Flight, scope: Request | None, *, blocks_loop: bool) -> bool:
-        """Nobody waits for a run that they are part of, or that needs the loop they block."""
-        within = scope is not None and flight.scope in scope.inside
-        return not within and not (blocks_loop and flight.loop is not None)
+        if entry.expires < math.inf and entry.expires <= self._clock():
+            return None
+        return entry if entry.is_current() else None
 
     def _count_why(self, key: Hashable) -> None:
         entry = self._store.get(key)
@@ -190,20 +211,13 @@ class Table:
         elif entry is not None:
             self._outdated += 1
 
-    def _made(self, flight: Flight, value: Any, before: Marks) -> tuple[Entry, bool]:
-        """Make an entry of a value, and say whether it may be kept."""
-        after = self.marks()
-        trail = flight.scope.trail
-        if before == after:
-            trail.extend(mark for mark in after if isinstance(mark, Stamp) and mark not in trail)
-        frozen, thaw = freeze(value)
-        entry = Entry(frozen, thaw, stamps(trail), self._clock() + self._ttl)
-        return entry, before == after and entry.is_current()
 
-    def _keep(self, key: Hashable, entry: Entry, *, keep: bool) -> None:
-        if keep:
-            try:
-                self._store[key] = entry
-            except ValueError:  # what cachetools says of a value larger than the whole cache
-                keep = False
-        self._unstored += not keep
+def _made(y: Any, by: tuple[Stamp, ...], expires: float, *, many: bool) -> Entry | Exception:
+    """Make an entry of a value; of many, some may be errors."""
+    if many and isinstance(y, Exception):
+        return y
+    try:
+        value, thaw = freeze(y)
+    except Exception as error:  # noqa: BLE001 - of the user's, for those who wait
+        return error
+    return Entry(value, thaw, by, expires)

@@ -145,7 +145,9 @@ class ModelLoader(Primitive[In, Out]):
 
     def __call__(self, x: In, /) -> Out:
         """Answer with the version of now."""
-        now = self._now or self._first()
+        return self._answer(self._now or self._first(), x)
+
+    def _answer(self, now: Version, x: In) -> Out:
         scope = current()
         if scope is not None:
             scope.check(self.name)
@@ -162,10 +164,9 @@ class ModelLoader(Primitive[In, Out]):
     async def acall(self, x: In, /) -> Out:
         """Answer on a thread of the library's own, with the version of now."""
         scope = current()
-        if self._now is None:
-            await self._afirst()
+        now = self._now or await self._afirst()
         sink = aio.sink()
-        hop(sink, self, x, self.name, None)
+        hop(sink, lambda x: self._answer(now, x), x, self.name, None)
         return cast("Out", await aio.wait(sink, scope, self.name))
 
     def get(self) -> Any:
@@ -202,10 +203,10 @@ class ModelLoader(Primitive[In, Out]):
         """
         with self._changing:
             before = self._before
+            if self.life.closed:
+                raise self.closed_error()
             if before is None:
-                raise ModelLoadError(
-                    f"{self.name!r} has no version before this one to roll back to"
-                )
+                raise ModelLoadError(f"{self.name!r} has no version to roll back to")
             self._tell_retired(self._swap(before))
             return before.stamp.version
 
@@ -379,7 +380,7 @@ class ModelLoader(Primitive[In, Out]):
             if self.life.closed:
                 raise self.closed_error()
             old = self._now
-            new.stamp.revive()
+            new.stamp.revive(first=not self._loads)
             self._now, self._before = new, old
             if old is None or old.stamp is new.stamp:
                 return None

@@ -18,7 +18,13 @@ from modelserve.predictor._laws import check_call
 from modelserve.predictor._lazy import aio
 from modelserve.predictor._lift import Function, Inline, inline, lift, predictor, wraps
 from modelserve.predictor._names import name_of
-from modelserve.predictor._threads import background_loop, block_on, hop, refuse_on_loop
+from modelserve.predictor._threads import (
+    background_loop,
+    block_on,
+    end_pools,
+    hop,
+    refuse_on_loop,
+)
 from modelserve.predictor._tree import Health, awarm, describe, health, walk, warm
 from modelserve.predictor._waiting import (
     FutureSink,
@@ -55,6 +61,7 @@ __all__ = [
     "deliver",
     "describe",
     "each",
+    "end_pools",
     "health",
     "hop",
     "inline",

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from modelserve.request import Request
 
 T = TypeVar("T")
+
+here = asyncio.get_running_loop
 TICK = 0.005
 """Seconds between two looks at the deadlines of a loop's callers."""
 

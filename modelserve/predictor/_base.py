@@ -23,6 +23,7 @@ from modelserve.predictor import _life
 from modelserve.predictor._bind import KEY, Home, home_of
 from modelserve.predictor._laws import check_nesting
 from modelserve.predictor._names import check_names
+from modelserve.predictor._threads import refuse_on_loop
 from modelserve.typing import In, Out
 
 if TYPE_CHECKING:
@@ -108,6 +109,8 @@ class Primitive(Generic[In, Out]):
 
         The first failed item raises; with ``return_exceptions`` its error stands in its place.
         """
+        if self.is_async:
+            refuse_on_loop(self.name)
         for x in xs:
             try:
                 y = self(x)

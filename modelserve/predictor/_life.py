@@ -52,18 +52,18 @@ class Life:
 def postorder(root: Primitive[Any, Any]) -> list[Primitive[Any, Any]]:
     """List every part of a tree once, parts before what they are parts of."""
     seen: dict[int, Primitive[Any, Any]] = {}
-    entered: set[int] = set()
-
-    def visit(p: Primitive[Any, Any]) -> None:
-        if id(p) in entered:
-            return
-        entered.add(id(p))
-        for part in p.parts.values():
-            visit(part)
-        seen[id(p)] = p
-
-    visit(root)
+    _visit(root, seen, set())
     return list(seen.values())
+
+
+def _visit(p: Primitive[Any, Any], seen: dict[int, Primitive[Any, Any]], entered: set[int]) -> None:
+    """Walk on; no closure, since one that calls itself would keep a dropped tree alive."""
+    if id(p) in entered:
+        return
+    entered.add(id(p))
+    for part in p.parts.values():
+        _visit(part, seen, entered)
+    seen[id(p)] = p
 
 
 def open_tree(root: Primitive[Any, Any]) -> None:

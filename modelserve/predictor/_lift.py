@@ -14,6 +14,7 @@ from modelserve.predictor import _threads
 from modelserve.predictor._base import Counter, Primitive, Spec
 from modelserve.predictor._lazy import aio
 from modelserve.predictor._names import name_of
+from modelserve.predictor._waiting import Tally, ThreadSink, running_loop
 from modelserve.request import Request, current
 from modelserve.typing import In, Out
 
@@ -82,6 +83,7 @@ class Function(Primitive[In, Out]):
         self._calls = Counter()
         self._count = self._calls.numbers
         self._errors = Counter()
+        self._inside = Tally()
         used = tuple(uses)
         parts = _by_name(used)
         options = {"executor": executor, "name": name}
@@ -139,7 +141,9 @@ class Function(Primitive[In, Out]):
 
     def _fail(self, error: BaseException) -> None:
         """Count an error of the function, and raise another where it must not travel as it is."""
-        self._errors.add()
+        scope = current()
+        if scope is None or not scope.warming:
+            self._errors.add()
         failure = from_model(error, repr(self.name))
         if failure is not error:
             raise failure from error
@@ -158,15 +162,20 @@ class Function(Primitive[In, Out]):
             scope.check(self.name)
         if self.life.closed:
             raise self.closed_error()
-        if self._colour is ASYNC:
-            return await self._await(x, scope)
-        if self._executor is inline:
-            return self._run(x, scope)
-        sink = aio.sink()
-        executor = cast("Executor | None", self._executor)
-        _threads.hop(sink, lambda x: self._run(x, scope), x, self.name, executor)
-        y: Out = await aio.wait(sink, scope, self.name)
-        return y
+        loop = aio.here()
+        self._inside.enter(loop)
+        try:
+            if self._colour is ASYNC:
+                return await self._await(x, scope)
+            if self._executor is inline:
+                return self._run(x, scope)
+            sink = aio.sink()
+            executor = cast("Executor | None", self._executor)
+            _threads.hop(sink, lambda x: self._run(x, scope), x, self.name, executor)
+            y: Out = await aio.wait(sink, scope, self.name)
+            return y
+        finally:
+            self._inside.leave(loop)
 
     async def _await(self, x: In, scope: Request | None) -> Out:
         if scope is None or not scope.warming:
@@ -193,9 +202,25 @@ class Function(Primitive[In, Out]):
         """Take calls, again if it was closed."""
         self._slow = self.is_async
 
-    def stop(self, drain: bool, timeout: float | None) -> None:  # noqa: ARG002, FBT001 - internal
-        """Refuse calls."""
+    def needs_this_loop(self) -> bool:
+        """Whether a call is in progress on the loop of this thread."""
+        return self._inside.is_on(running_loop())
+
+    def stop(self, drain: bool, timeout: float | None) -> None:  # noqa: FBT001 - internal
+        """Refuse calls, and let those that were awaited already find what they use."""
         self._slow = True
+        if drain:
+            sink = ThreadSink()
+            self._inside.when_empty(sink)
+            sink.settles(timeout)
+
+    async def astop(self, drain: bool, timeout: float | None) -> None:  # noqa: FBT001 - internal
+        """Refuse calls, without blocking the event loop while those in progress end."""
+        self._slow = True
+        if drain:
+            sink = aio.sink()
+            self._inside.when_empty(sink)
+            await aio.settles(sink, timeout)
 
     def warm(self, x: In) -> None:
         """Call the function once; what it uses is reached through it."""

@@ -59,6 +59,11 @@ class Threads:
                 pools[depth] = pool
             return pool
 
+    def end(self, owner: object) -> None:
+        """Let the pools of one who shares go, when what is in progress there has ended."""
+        with self._lock:
+            self._pools.pop(owner, None)
+
     def loop(self) -> AbstractEventLoop:
         """Return the loop on which sync callers' async work runs, started at first need."""
         with self._lock:
@@ -75,6 +80,9 @@ class Threads:
 
 
 threads = Threads()
+
+
+end_pools = threads.end
 
 
 def background_loop() -> AbstractEventLoop:

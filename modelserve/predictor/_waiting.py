@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import sys
 from _thread import allocate_lock
@@ -9,12 +10,15 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from modelserve.errors import DeadlineExceeded
+from modelserve.predictor._fork import on_fork
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop, Future
     from concurrent.futures import Future as ThreadFuture
 
     from modelserve.request import Request
+
+_log = logging.getLogger("modelserve")
 
 LONGEST = 1e6
 """Seconds that a lock can be asked to wait at once on every platform."""
@@ -129,12 +133,63 @@ class FutureSink:
         return self.future.done()
 
     def settle(self, value: Any, error: BaseException | None) -> None:
-        if not self.future.set_running_or_notify_cancel():
+        try:
+            if not self.future.set_running_or_notify_cancel():
+                return
+            if error is None:
+                self.future.set_result(value)
+            else:
+                self.future.set_exception(error)
+        except BaseException:  # noqa: BLE001 - a callback's, and others wait for their answers
+            _log.exception("a callback of %r raised", self.future)
+
+
+class Tally:
+    """Calls in progress by the loop they run on, and who waits until there are none.
+
+    Each loop counts its own, so no call takes a lock.
+    """
+
+    __slots__ = ("__weakref__", "_armed", "_emptied", "_inside")
+
+    def __init__(self) -> None:
+        self.after_fork()
+
+    def after_fork(self) -> None:
+        self._inside: dict[AbstractEventLoop, int] = {}
+        self._emptied: list[Sink] = []
+        self._armed = False
+
+    def enter(self, loop: AbstractEventLoop) -> None:
+        if not self._armed:
+            self._armed = True
+            on_fork(self)
+        self._inside[loop] = self._inside.get(loop, 0) + 1
+
+    def leave(self, loop: AbstractEventLoop) -> None:
+        left = self._inside.get(loop, 1) - 1
+        if left:
+            self._inside[loop] = left
             return
-        if error is None:
-            self.future.set_result(value)
-        else:
-            self.future.set_exception(error)
+        self._inside.pop(loop, None)
+        if self._emptied:
+            self._tell()
+
+    def is_on(self, loop: AbstractEventLoop | None) -> bool:
+        """Whether a call is in progress on this loop."""
+        return loop in self._inside
+
+    def when_empty(self, sink: Sink) -> None:
+        """Settle a sink when nothing is in progress."""
+        self._emptied.append(sink)
+        self._tell()
+
+    def _tell(self) -> None:
+        for loop in list(self._inside):
+            if loop.is_closed():  # its calls went with it
+                self._inside.pop(loop, None)
+        while not self._inside and self._emptied:
+            deliver([(self._emptied.pop(), None, None)])
 
 
 def running_loop() -> AbstractEventLoop | None:
@@ -145,20 +200,16 @@ def running_loop() -> AbstractEventLoop | None:
 
 def deliver(outcomes: Iterable[Outcome]) -> None:
     """Settle many callers: one wake-up a loop; a loop that has closed harms nobody else."""
+    here = running_loop()
     loops: dict[AbstractEventLoop, list[Outcome]] = {}
     for outcome in outcomes:
-        loop = outcome[0].loop
-        if loop is None:
-            outcome[0].settle(outcome[1], outcome[2])
+        sink, value, error = outcome
+        loop = sink.loop
+        if loop is None or loop is here:
+            sink.settle(value, error)
         else:
             loops.setdefault(loop, []).append(outcome)
-    if not loops:
-        return
-    here = running_loop()
     for loop, group in loops.items():
-        if loop is here:
-            _settle(group)
-            continue
         try:
             loop.call_soon_threadsafe(_settle, group)
         except RuntimeError:  # closed: its callers went with it

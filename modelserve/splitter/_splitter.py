@@ -150,6 +150,8 @@ class TrafficSplitter(Primitive[In, Out]):
             refuse_on_loop(self.name)
         scope = current()
         arm = self._arms[self._choose(x, scope)]
+        if scope is not None and scope.warming:
+            self.warm(x)
         try:
             y: Out = arm.predict(x)
         except Exception as error:
@@ -161,6 +163,8 @@ class TrafficSplitter(Primitive[In, Out]):
         """Answer by the variant of the call's unit, without blocking the event loop."""
         scope = current()
         arm = self._arms[self._choose(x, scope)]
+        if scope is not None and scope.warming:
+            await self.awarm(x)
         try:
             y: Out = await arm.predict.acall(x)
         except Exception as error:

@@ -9,7 +9,8 @@ from contextvars import copy_context
 
 import pytest
 
-LIMIT = 10.0
+LIMIT = 30.0
+"""Seconds after which a wait has failed."""
 
 
 def start(fn, *args, **options):
@@ -19,7 +20,7 @@ def start(fn, *args, **options):
     def call():
         try:
             future.set_result(fn(*args, **options))
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 - raised where it is waited for
             future.set_exception(error)
 
     thread = threading.Thread(target=copy_context().run, args=(call,), daemon=True)
@@ -32,17 +33,23 @@ def within_limit(fn, **options):
     """Call, and fail with the place where it hangs if that takes too long."""
     future = start(fn, **options)
     try:
-        return future.result(LIMIT)
+        return future.result(2 * LIMIT)
     except TimeoutError:
         if future.done():
             raise
         frame = sys._current_frames()[future.thread.ident]
         where = "".join(traceback.format_stack(frame))
-        raise TimeoutError(f"still busy after {LIMIT} s:\n{where}") from None
+        raise TimeoutError(f"still busy after {2 * LIMIT} s:\n{where}") from None
 
 
 async def taken(ys):
     return [y async for y in ys]
+
+
+async def collect(ys, got):
+    """Keep what came even if an error follows."""
+    async for y in ys:
+        got.append(y)
 
 
 def by_call(p, x):

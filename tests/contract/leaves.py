@@ -17,6 +17,8 @@ class Refusal(Exception):
 def answer(x):
     if isinstance(x, str) and x.startswith("bad"):
         raise Refusal(x, code=len(x))
+    if x == "broken":
+        raise OSError(5, x)
     return ("answer", x)
 
 

@@ -120,6 +120,7 @@ SPLITTER = {
     "not_below": {"DynamicBatcher", "PredictionCache"},
     "not_inside": {"DynamicBatcher", "PredictionCache"},
 }
+USING = {"parts": ("answer",)}
 ASYNC = {"is_async": True}
 
 
@@ -137,6 +138,14 @@ def load(model, name="answer"):
 
 def batch(predict):
     return ms.DynamicBatcher(predict, max_batch_size=64)
+
+
+def batched(leaf):
+    return batch(Batch(leaf))
+
+
+def async_batched(leaf):
+    return batch(AsyncBatch(leaf))
 
 
 def cache(predict):
@@ -164,27 +173,16 @@ CASES = [
     case("function", ms.predictor, FUNCTION),
     case("async-function", ms.predictor, FUNCTION, ASYNC),
     case("inline-function", inline, FUNCTION, {"on_loop": True}),
-    case(
-        "using-batcher",
-        lambda f: using(batch(Batch(f))),
-        OVER_BATCHER,
-        FUNCTION,
-        {"parts": ("answer",)},
-    ),
+    case("using-batcher", lambda f: using(batched(f)), OVER_BATCHER, FUNCTION, USING),
+    case("using-cache", lambda f: using(cache(f)), CACHE, FUNCTION, USING),
     case("loader", load, LOADER),
-    case("batcher", lambda f: batch(Batch(f)), BATCHER),
-    case("async-batcher", lambda f: batch(AsyncBatch(f)), BATCHER, ASYNC),
+    case("batcher", batched, BATCHER),
+    case("async-batcher", async_batched, BATCHER, ASYNC),
     case("batcher-over-loader", lambda f: batch(load(Batch(f))), OVER_LOADER, BATCHER),
     case("cache", cache, CACHE),
     case("async-cache", cache, CACHE, ASYNC),
-    case("cache-over-batcher", lambda f: cache(batch(Batch(f))), CACHE, OVER_BATCHER),
-    case(
-        "cache-over-async-batcher",
-        lambda f: cache(batch(AsyncBatch(f))),
-        CACHE,
-        OVER_BATCHER,
-        ASYNC,
-    ),
+    case("cache-over-batcher", lambda f: cache(batched(f)), CACHE, OVER_BATCHER),
+    case("cache-over-async-batcher", lambda f: cache(async_batched(f)), CACHE, OVER_BATCHER, ASYNC),
     case("splitter-of-one", split, SPLITTER, {"parts": ("a",)}),
     case("splitter-of-two", lambda f: split(f, f), SPLITTER),
     case("async-splitter-of-two", lambda f: split(f, f), SPLITTER, ASYNC),

@@ -7,8 +7,8 @@ import pytest
 
 import modelserve as ms
 from modelserve.predictor import walk
-from tests.contract.calling import by_acall, by_amap, by_every_face, taken
-from tests.contract.leaves import Refusal, answer
+from tests.contract.calling import LIMIT, by_acall, by_amap, by_every_face, collect, taken
+from tests.contract.leaves import Batch, Refusal, answer
 from tests.contract.primitives import every
 
 MOST_PULLED = 2_000
@@ -31,15 +31,16 @@ def test_same_value_as_the_wrapped_function(case, ask):
     assert [ask(p, x) for x in ("a", "b", "a")] == [answer("a"), answer("b"), answer("a")]
 
 
+@pytest.mark.parametrize("timeout", [None, LIMIT])
 @by_every_face
 @every()
-def test_errors_pass_untouched(case, ask):
+def test_errors_pass_untouched(case, ask, timeout):
     def fail(x):
         raise ERRORS[x]
 
     p = case.make(case.leaf(fail))
     for x, expected in enumerate(ERRORS):
-        with pytest.raises(type(expected)) as caught:
+        with ms.request(timeout=timeout), pytest.raises(type(expected)) as caught:
             ask(p, x)
 
         assert type(caught.value) is type(expected)
@@ -57,6 +58,27 @@ def test_errors_get_a_note_that_says_where(case, ask):
 
     named = {f"raised in {node.part.name!r}" for node in walk(p)}
     assert named & set(caught.value.__notes__)
+
+
+@pytest.mark.parametrize("x", ["bad", "broken"])
+@every(on_loop=False)
+def test_callers_that_share_a_failure_get_an_instance_each(case, x):
+    async def main():
+        calls = [asyncio.create_task(p.acall(x)) for _ in range(3)]
+        await leaf.await_entered()
+        leaf.open()
+        return await asyncio.gather(*calls, return_exceptions=True)
+
+    with case.gated() as leaf:
+        p = case.make(leaf)
+        errors = asyncio.run(main())
+
+    expected = settle(answer, x)
+    assert [(type(e), e.args, vars(e).get("code")) for e in errors] == [
+        (type(expected), expected.args, vars(expected).get("code"))
+    ] * 3
+    assert len({id(error) for error in errors}) == 3
+    assert all("raised in" in note for error in errors for note in error.__notes__)
 
 
 @pytest.mark.parametrize("kind", [StopIteration, StopAsyncIteration])
@@ -120,10 +142,6 @@ def test_faces_agree_on_values_order_and_errors(case):
 
 @every()
 def test_map_gives_what_comes_before_the_first_failed_item(case):
-    async def collect(p):
-        async for y in p.amap(MIXED):
-            got.append(y)
-
     got = []
     with pytest.raises(Refusal, match="bad 1"):
         got.extend(case.make(case.leaf()).map(MIXED))
@@ -131,7 +149,7 @@ def test_map_gives_what_comes_before_the_first_failed_item(case):
 
     got = []
     with pytest.raises(Refusal, match="bad 1"):
-        asyncio.run(collect(case.make(case.leaf())))
+        asyncio.run(collect(case.make(case.leaf()).amap(MIXED), got))
     assert got == [answer("a"), answer("b"), answer("a")]
 
 
@@ -161,6 +179,40 @@ def test_amap_is_lazy_and_bounded(case):
 
     assert asyncio.run(three()) == ([answer(0), answer(1), answer(2)], answer("a"))
     assert next(inputs) < MOST_PULLED
+
+
+def picky(x):
+    if x == "bad":
+        raise Refusal(x, code=1)
+    return str(x)
+
+
+class Picky(ms.AsList):
+    def lane(self, item):
+        return picky(item)
+
+
+PICKY = {
+    "key": lambda: ms.PredictionCache(answer, maxsize=8, key=picky),
+    "unit": lambda: ms.TrafficSplitter(ms.Variant("a", answer), salt="split", unit=picky),
+    "layout": lambda: ms.DynamicBatcher(Batch(answer), layout=Picky()),
+}
+
+
+@pytest.mark.parametrize("chooses", PICKY)
+def test_what_fails_to_place_an_item_fails_the_item_alone(chooses):
+    p = PICKY[chooses]()
+    inputs = ["a", "b", "bad", "c"]
+    expected = [answer("a"), answer("b"), (Refusal, ("bad",)), answer("c")]
+
+    assert comparable(p.map(inputs, return_exceptions=True)) == expected
+    assert comparable(asyncio.run(taken(p.amap(inputs, return_exceptions=True)))) == expected
+    got = []
+    with pytest.raises(Refusal):
+        got.extend(p.map(inputs))
+    with pytest.raises(Refusal):
+        asyncio.run(collect(p.amap(inputs), got))
+    assert got == [answer("a"), answer("b")] * 2
 
 
 @every()

@@ -62,7 +62,8 @@ def test_a_dropped_one_is_collected_with_its_threads_and_without_a_warning(case)
 def test_a_closed_one_has_no_threads(case):
     background_loop()
     before = running()
-    p = used(case)
+    p = case.make(case.leaf())
+    exercise(p)
     started = running() - before
     p.close()
 

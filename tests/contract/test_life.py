@@ -6,9 +6,11 @@ import pytest
 
 import modelserve as ms
 from modelserve.predictor import walk
-from tests.contract.calling import FACES, LIMIT, by_every_face, start, taken
+from modelserve.testing import GatedPredictor
+from tests.contract.calling import FACES, by_every_face, taken
 from tests.contract.leaves import answer
 from tests.contract.primitives import Traffic, cache, every, totals
+from tests.support.virtual import run
 
 
 def states(p):
@@ -125,6 +127,7 @@ def test_a_part_of_two_trees_closes_with_the_last(case):
     with one:
         with other:
             pass
+        other.close()
         assert one("a") == answer("a")
         with pytest.raises(ms.Closed):
             other("a")
@@ -132,20 +135,49 @@ def test_a_part_of_two_trees_closes_with_the_last(case):
     assert states(p) == {"closed"}
 
 
-@by_both_closes
-@every()
+@pytest.mark.parametrize("end", ["close", "aclose"])
+@every(on_loop=False)
 def test_closing_finishes_accepted_work(case, end):
+    async def main():
+        calls = [asyncio.create_task(p.acall(x)) for x in "abc"]
+        await leaf.await_entered()
+        ending = asyncio.to_thread(p.close) if end == "close" else p.aclose()
+        ended = asyncio.create_task(ending)
+        await asyncio.sleep(0)
+        leaf.open()
+        answers = await asyncio.gather(*calls)
+        await ended
+        return answers
+
     with case.gated() as leaf:
         p = case.make(leaf)
-        call = start(p, "a")
-        leaf.wait_entered()
-        ended = start(end, p)
-        leaf.open()
 
-        assert call.result(LIMIT) == answer("a")
-        ended.result(LIMIT)
+        assert asyncio.run(main()) == [answer(x) for x in "abc"]
     with pytest.raises(ms.Closed):
-        p("b")
+        p("d")
+
+
+def test_closing_waits_for_a_function_that_has_yet_to_call_its_parts():
+    async def ask_last(x):
+        await gate(x)
+        return await last.acall(x)
+
+    async def main():
+        call = asyncio.create_task(p.acall("a"))
+        await gate.await_entered()
+        ended = asyncio.create_task(p.aclose())
+        await asyncio.sleep(1.0)
+        gate.open()
+        try:
+            return await call
+        finally:
+            await ended
+
+    gate = GatedPredictor.asynchronous()
+    last = ms.predictor(answer, executor=ms.inline)
+    p = ms.predictor(ask_last, uses=[last])
+
+    assert run(main) == answer("a")
 
 
 @every()

@@ -1,11 +1,14 @@
 """Every primitive works on loops that come, go and run side by side, and never blocks one."""
 
 import asyncio
+import gc
 import threading
+import weakref
 
 import pytest
 
 import modelserve as ms
+from modelserve.testing import GatedPredictor
 from tests.contract.calling import LIMIT, start, taken
 from tests.contract.leaves import answer
 from tests.contract.primitives import every
@@ -39,6 +42,7 @@ def run_and_cancel(main):
 
 def run_and_leave(main):
     loop = asyncio.new_event_loop()
+    loop.set_exception_handler(lambda loop, context: None)  # the tasks that are left behind
     try:
         return loop.run_until_complete(main)
     finally:
@@ -65,13 +69,38 @@ def test_a_loop_that_closed_on_calls_in_flight_hurts_no_other(case, run):
     assert len(left) == 2
 
 
+class CollectingStore(dict):
+    """A store in which garbage is collected at the worst moment, under the cache's lock."""
+
+    def __getitem__(self, key):
+        gc.collect()
+        return super().__getitem__(key)
+
+
+def test_garbage_of_a_closed_loop_may_be_collected_anywhere():
+    async def leave():
+        call = asyncio.create_task(p.acall("a"))
+        await leaf.await_entered()
+        return weakref.ref(call)
+
+    leaf = GatedPredictor.asynchronous(answer)
+    p = ms.PredictionCache(leaf, store=CollectingStore())
+    left = run_and_leave(leave())
+    leaf.open()
+
+    assert asyncio.run(p.acall("a")) == answer("a")
+    assert left() is None
+
+
 @every(is_async=True)
 def test_async_trees_refuse_to_block_a_loop(case):
     async def main():
         await p.acall("a")
+        before = repr(p)
         for block in (p, lambda x: list(p.map([x])), lambda x: ms.warm(p, x)):
             with pytest.raises(RuntimeError, match="await"):
                 block("a")
+        assert repr(p) == before
         return await p.acall("a")
 
     p = case.make(case.leaf())

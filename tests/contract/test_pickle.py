@@ -12,7 +12,7 @@ from tests.contract.primitives import every
 
 
 def pickled(p):
-    return pickle.loads(pickle.dumps(p))
+    return pickle.loads(pickle.dumps(p))  # noqa: S301 - our own bytes
 
 
 @pytest.mark.parametrize("travel", [pickled, copy.deepcopy])

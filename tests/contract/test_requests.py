@@ -113,6 +113,23 @@ def test_tenants_share_no_answer(case):
 
 
 @every()
+def test_a_request_crosses_tasks_and_to_thread(case):
+    async def main():
+        with ms.request(unit="u") as r:
+            task = await asyncio.create_task(p.acall("a"))
+            in_task = r.record
+        with ms.request(unit="u") as r:
+            return task, await asyncio.to_thread(p, "b"), in_task, r.record
+
+    p = case.make(case.leaf())
+    *answers, in_task, in_thread = asyncio.run(main())
+
+    assert answers == [answer("a"), answer("b")]
+    assert in_task.keys() == in_thread.keys()
+    assert {name.rpartition(".")[2] for name in in_task} == case.facts
+
+
+@every()
 def test_a_request_runs_where_python_did_not_carry_it(case):
     p = case.make(case.leaf())
     r = ms.request(unit="u")

@@ -1,14 +1,26 @@
 """Every primitive shows what it is, what it did and how it is."""
 
+import inspect
 import json
 
 import pytest
 
 import modelserve as ms
 from modelserve.predictor import Primitive, walk
+from modelserve.typing import Predictor
 from tests.contract.calling import by_every_face
 from tests.contract.leaves import Refusal
 from tests.contract.primitives import Traffic, every, totals
+
+
+@every()
+def test_it_is_a_predictor(case):
+    p = case.make(case.leaf())
+
+    assert isinstance(p, Predictor)
+    assert inspect.iscoroutinefunction(p.acall)
+    assert ms.Variant("it", p).predict is p
+    assert p.is_async == case.is_async
 
 
 @every()

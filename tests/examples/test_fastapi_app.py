@@ -1,4 +1,5 @@
 import http.client
+import json
 import math
 import socket
 import threading
@@ -100,15 +101,25 @@ def test_answers_and_says_who_did():
 
 
 @pytest.mark.parametrize(
-    "body", [BLANK[:-1], [*BLANK, 0.0], [2.0, *BLANK[1:]], ["dark", *BLANK[1:]], "no list", None]
+    "body",
+    [
+        BLANK[:-1],
+        [*BLANK, 0.0],
+        [2.0, *BLANK[1:]],
+        [math.nan, *BLANK[1:]],
+        ["dark", *BLANK[1:]],
+        "no list",
+        None,
+    ],
 )
 def test_refuses_what_is_no_image(body):
-    gate = GatedPredictor(brightest)
+    batcher = batched(brightest)
 
-    with serving(batched(gate)) as service:
-        answer = service.predict(body)
+    with serving(batcher) as service:
+        answer = service.client.post("/predict", content=json.dumps(body))
 
-    assert (answer.status_code, gate.calls) == (422, [])
+    assert (answer.status_code, batcher.stats.calls) == (422, 0)
+    assert "64 numbers" in answer.json()["detail"]
 
 
 def test_is_live_and_not_ready_while_models_load():
@@ -139,7 +150,7 @@ def test_a_model_that_does_not_load_is_never_ready():
         live, ready = service.client.get("/livez"), service.client.get("/readyz")
 
     assert (live.status_code, ready.status_code) == (200, 503)
-    assert "gone" in ready.json()["digits/digits"]["reason"]
+    assert "could not be loaded" in ready.json()["digits/digits"]["reason"]
 
 
 def test_serves_the_models_of_a_folder(tmp_path):

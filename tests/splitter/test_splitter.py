@@ -9,7 +9,6 @@ import pytest
 
 import modelserve as ms
 from tests.splitter.arms import awaits, counts, says, splitter
-from tests.support.virtual import run
 
 UNITS = [f"user-{i}" for i in range(300)]
 
@@ -33,7 +32,7 @@ def test_both_faces_choose_alike():
             return await split.acall("x")
 
     for unit in UNITS[:20]:
-        assert run(lambda unit=unit: ask(unit)) == (split.assign(unit).variant, "x")
+        assert asyncio.run(ask(unit)) == (split.assign(unit).variant, "x")
 
 
 def test_sync_and_async_variants_mix():
@@ -64,12 +63,12 @@ def test_an_async_variant_makes_the_sync_face_refuse_on_a_loop():
     )
 
     async def ask():
-        with pytest.raises(RuntimeError, match=re.escape("await predictor.acall(x)")):
+        with pytest.raises(RuntimeError, match=re.escape("await p.acall(x)")):
             split("x")
-        with pytest.raises(RuntimeError, match=re.escape("await predictor.acall(x)")):
+        with pytest.raises(RuntimeError, match=re.escape("await p.acall(x)")):
             next(split.map(["x"]))
 
-    run(ask)
+    asyncio.run(ask())
     assert counts(split) == {"sync": 0, "async": 0}
 
 
@@ -155,7 +154,7 @@ def test_a_closed_splitter_answers_nobody_until_it_is_opened_again():
 
 
 def acalled(split):
-    return run(lambda: split.acall("x"))
+    return asyncio.run(split.acall("x"))
 
 
 def test_warming_reaches_every_variant_and_counts_nothing():
@@ -170,6 +169,28 @@ def test_warming_reaches_every_variant_and_counts_nothing():
 
     assert came == [("a", "x"), ("b", "x"), ("a", "y"), ("b", "y")]
     assert counts(split) == {"a": 0, "b": 0}
+
+
+@pytest.mark.parametrize("face", ["call", "acall"])
+def test_warming_reaches_every_variant_of_a_hidden_splitter(face):
+    came = []
+    split = splitter("demo", lambda name: lambda x: came.append(name))
+
+    @ms.predictor
+    def hides(x):
+        return split(x)
+
+    @ms.predictor
+    async def awaits_hidden(x):
+        return await split.acall(x)
+
+    if face == "call":
+        ms.warm(hides, "x")
+    else:
+        asyncio.run(ms.awarm(awaits_hidden, "x"))
+
+    assert set(came) == {"a", "b", "c"}
+    assert counts(split) == dict.fromkeys("abc", 0)
 
 
 def test_a_call_made_while_warming_is_not_counted():
@@ -188,12 +209,16 @@ def test_a_call_made_while_warming_is_not_counted():
     assert split.stats.variants["a"].calls == failing.stats.variants["a"].errors == 0
 
 
+def pickled(p):
+    return pickle.loads(pickle.dumps(p))  # noqa: S301 - our own
+
+
 def test_a_pickled_splitter_assigns_alike_and_starts_counting_anew():
     split = ms.TrafficSplitter(
         ms.Variant("up", str.upper, 0.5), ms.Variant("low", str.lower, 0.5), salt="demo"
     )
     split("x")
-    twin = pickle.loads(pickle.dumps(split))
+    twin = pickled(split)
 
     assert [twin.assign(u).variant for u in UNITS] == [split.assign(u).variant for u in UNITS]
     assert counts(twin) == {"up": 0, "low": 0}
@@ -205,7 +230,7 @@ def test_a_pickled_splitter_has_the_weights_it_was_made_with():
     )
     split.set_weights({"low": 1.0})
 
-    assert pickle.loads(pickle.dumps(split)).weights == {"up": 1.0, "low": 0.0}
+    assert pickled(split).weights == {"up": 1.0, "low": 0.0}
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,544 @@
+import asyncio
+import math
+import pickle
+
+import numpy as np
+import pytest
+
+import modelserve as ms
+from modelserve.testing import AsyncGatedPredictor, FakeClock, GatedPredictor
+from tests.batcher.asking import (
+    HOUR,
+    LIMIT,
+    as_async,
+    as_is,
+    in_threads,
+    one_batch,
+    outcome,
+    run,
+    same,
+)
+
+both = pytest.mark.parametrize("colour", [as_is, as_async])
+both_gates = pytest.mark.parametrize("make", [GatedPredictor, AsyncGatedPredictor])
+
+
+def tenfold(xs):
+    return [x * 10 for x in xs]
+
+
+def odd_fails(xs):
+    return [ValueError(f"{x} is odd") if x % 2 else x for x in xs]
+
+
+async def taken(ys):
+    return [y async for y in ys]
+
+
+@pytest.fixture
+def gates():
+    made = []
+    yield lambda make: made.append(make()) or made[-1]
+    for gate in made:
+        gate.open()
+
+
+# Construction
+
+
+@pytest.mark.parametrize("bound", ["max_batch_size", "max_queue_size", "workers"])
+@pytest.mark.parametrize("value", [0, -1])
+def test_bounds_below_one_are_refused(bound, value):
+    with pytest.raises(ValueError, match=f"{bound}={value}: pass 1 or more"):
+        ms.DynamicBatcher(same, **{bound: value})
+
+
+@pytest.mark.parametrize("value", [-0.001, math.inf, math.nan])
+def test_what_is_no_wait_is_refused(value):
+    with pytest.raises(ValueError, match=f"max_wait={value} is no wait: pass seconds, 0 or more"):
+        ms.DynamicBatcher(same, max_wait=value)
+
+
+def test_an_unknown_word_is_refused():
+    with pytest.raises(ValueError, match="on_error='retry': pass 'isolate' or 'batch'"):
+        ms.DynamicBatcher(same, on_error="retry")
+
+
+@pytest.mark.parametrize(
+    "predict", [lambda: None, lambda xs, ys: xs, 5], ids=["none", "two", "no function"]
+)
+def test_what_takes_no_single_batch_is_refused(predict):
+    with pytest.raises(TypeError):
+        ms.DynamicBatcher(predict)
+
+
+@pytest.mark.parametrize(
+    ("below", "message"),
+    [
+        (lambda: ms.DynamicBatcher(same, name="inner"), "'inner' already answers for one item"),
+        (
+            lambda: ms.TrafficSplitter(ms.Variant("a", same), salt="split"),
+            "'split' stands below DynamicBatcher",
+        ),
+        (
+            lambda: ms.PredictionCache(same, maxsize=2, name="kept"),
+            "'kept' stands below DynamicBatcher",
+        ),
+    ],
+    ids=["batcher", "splitter", "cache"],
+)
+def test_what_answers_for_one_caller_may_not_stand_below(below, message):
+    with pytest.raises(ms.NestingError, match=message):
+        ms.DynamicBatcher(below(), name="outer")
+
+
+def test_a_batcher_is_named_after_its_function_or_as_told():
+    assert (ms.DynamicBatcher(same).name, ms.DynamicBatcher(same, name="rank").name) == (
+        "same",
+        "rank",
+    )
+
+
+def test_a_copy_made_by_pickle_has_the_same_options():
+    p = ms.DynamicBatcher(same, max_batch_size=3, max_wait=0.5, on_error="batch", name="rank")
+    copy = pickle.loads(pickle.dumps(p))  # noqa: S301 - made above
+
+    assert copy._settings[:5] == p._settings[:5]
+    assert copy._settings.isolate is False
+    assert copy("a") == "a"
+
+
+# The law where a closure hides it
+
+
+@both
+def test_a_batcher_may_not_wait_for_itself(colour):
+    calls = []
+
+    def predict(xs):
+        calls.append(xs)
+        return [p.submit(x) for x in xs]
+
+    p = one_batch(colour(predict), 2, name="rank")
+    errors = [outcome(future) for future in [p.submit(1), p.submit(2)]]
+
+    assert [type(error) for error in errors] == [ms.NestingError] * 2
+    assert "'rank' was called from inside a batch that waits for it" in str(errors[0])
+    assert len(calls) == 1
+
+
+def test_batchers_may_not_wait_for_each_other_in_a_circle():
+    there = ms.DynamicBatcher(lambda xs: [back(x) for x in xs], name="there")
+    back = ms.DynamicBatcher(lambda xs: [there(x) for x in xs], name="back")
+
+    with pytest.raises(ms.NestingError, match="'there' was called from inside a batch"):
+        there(1)
+
+
+def test_a_batch_function_may_ask_another_batcher():
+    inner = ms.DynamicBatcher(tenfold)
+    outer = ms.DynamicBatcher(lambda xs: list(inner.map(xs)))
+
+    assert list(outer.map(range(5))) == [0, 10, 20, 30, 40]
+
+
+# The faces
+
+
+@both
+def test_the_faces_agree(colour):
+    p = ms.DynamicBatcher(colour(lambda rows: rows * 2))
+    x = np.array([1.0, 2.0])
+    answers = [p(x), run(lambda: p.acall(x)), p.submit(x).result(LIMIT), next(p.map([x]))]
+    answers += run(lambda: taken(p.amap([x])))
+
+    assert [answer.tolist() for answer in answers] == [[2.0, 4.0]] * 5
+
+
+def test_the_sync_face_of_an_async_batcher_is_refused_on_a_loop():
+    async def main():
+        p = ms.DynamicBatcher(as_async(same), name="rank")
+        for face in (p, p.warm, lambda x: next(p.map([x]))):
+            with pytest.raises(RuntimeError, match=r"'rank' .*use `await p.acall\(x\)`"):
+                face(1)
+        return await p.acall(1), p.stats.calls
+
+    assert run(main) == (1, 1)
+
+
+def test_calls_that_block_a_loop_are_counted():
+    async def main():
+        p = ms.DynamicBatcher(same)
+        assert (p(1), list(p.map([2, 3])), await p.acall(4)) == (1, [2, 3], 4)
+        return p
+
+    p = run(main)
+    assert p(5) == 5
+    assert p.stats.blocked_loop == 2
+    assert "2 calls blocked an event loop" in ms.describe(p)
+
+
+def passing(clock, gate):
+    """Make a batch function in whose run, at the gate, a second passes."""
+
+    def predict(xs):
+        clock.advance(1.0)
+        return gate(xs)
+
+    async def apredict(xs):
+        clock.advance(1.0)
+        return await gate(xs)
+
+    return apredict if isinstance(gate, AsyncGatedPredictor) else predict
+
+
+@both_gates
+def test_a_caller_is_let_go_at_its_deadline_on_a_thread(make, gates):
+    clock, gate = FakeClock(), gates(make)
+    p = ms.DynamicBatcher(passing(clock, gate), name="rank")
+    with (
+        ms.request(timeout=0.01, clock=clock),
+        pytest.raises(ms.DeadlineExceeded, match="waiting for 'rank'"),
+    ):
+        p("late")
+    gate.open()
+    assert p("in time") == "in time"
+
+
+@both_gates
+def test_a_caller_is_let_go_at_its_deadline_on_a_loop(make, gates):
+    clock, gate = FakeClock(), gates(make)
+    p = ms.DynamicBatcher(passing(clock, gate), name="rank")
+
+    async def main():
+        with ms.request(timeout=0.01, clock=clock):
+            await p.acall("late")
+
+    with pytest.raises(ms.DeadlineExceeded, match="waiting for 'rank'"):
+        run(main)
+
+
+@both
+def test_all_faces_mixed_get_their_own_answers(colour):
+    p = ms.DynamicBatcher(colour(tenfold), max_batch_size=8, workers=2)
+
+    def by_call(xs):
+        assert [p(x) for x in xs] == tenfold(xs)
+
+    def by_map(xs):
+        assert list(p.map(xs)) == tenfold(xs)
+
+    def by_submit(xs):
+        assert [future.result(LIMIT) for future in [p.submit(x) for x in xs]] == tenfold(xs)
+
+    def by_acall(xs):
+        async def main():
+            return await asyncio.gather(*map(p.acall, xs))
+
+        assert run(main) == tenfold(xs)
+
+    def by_amap(xs):
+        assert run(lambda: taken(p.amap(xs))) == tenfold(xs)
+
+    faces = [by_call, by_map, by_submit, by_acall, by_amap] * 2
+    in_threads(
+        *(
+            lambda k=k, face=face: face(range(1000 * k, 1000 * k + 60))
+            for k, face in enumerate(faces)
+        )
+    )
+    assert (p.stats.calls, p.stats.items, p.stats.queued) == (600, 600, 0)
+    p.close(timeout=LIMIT)
+
+
+# map and amap
+
+
+@both
+def test_map_fills_whole_batches_in_order(colour):
+    sizes = []
+    p = one_batch(colour(lambda xs: sizes.append(len(xs)) or tenfold(xs)), 4)
+
+    assert list(p.map(range(12))) == tenfold(range(12))
+    assert sizes == [4, 4, 4]
+
+
+@both
+def test_amap_fills_whole_batches_in_order(colour):
+    sizes = []
+    p = one_batch(colour(lambda xs: sizes.append(len(xs)) or tenfold(xs)), 4)
+
+    assert run(lambda: taken(p.amap(range(12)))) == tenfold(range(12))
+    assert sizes == [4, 4, 4]
+
+
+@both
+def test_map_of_nothing_is_nothing(colour):
+    p = ms.DynamicBatcher(colour(same))
+
+    assert list(p.map([])) == []
+    assert run(lambda: taken(p.amap([]))) == []
+
+
+def test_map_takes_no_more_inputs_than_two_batches_ahead():
+    asked = []
+    ys = ms.DynamicBatcher(same, max_batch_size=4).map(asked.append(n) or n for n in range(100))
+
+    assert asked == []
+    assert next(ys) == 0
+    assert len(asked) == 8
+    assert (next(ys), next(ys)) == (1, 2)
+    assert len(asked) == 10
+
+
+def test_amap_takes_no_more_inputs_than_two_batches_ahead():
+    asked = []
+
+    async def xs():
+        for n in range(100):
+            asked.append(n)
+            yield n
+
+    async def main():
+        ys = ms.DynamicBatcher(same, max_batch_size=4).amap(xs())
+        assert await anext(ys) == 0
+        assert len(asked) == 8
+        await ys.aclose()
+
+    run(main)
+
+
+@both
+def test_the_first_failed_item_of_a_map_raises(colour):
+    p = ms.DynamicBatcher(colour(odd_fails))
+    ys = p.map([0, 2, 3, 4])
+
+    assert (next(ys), next(ys)) == (0, 2)
+    with pytest.raises(ValueError, match="3 is odd"):
+        next(ys)
+    with pytest.raises(ValueError, match="3 is odd"):
+        run(lambda: taken(p.amap([0, 2, 3, 4])))
+
+
+@both
+def test_errors_of_a_map_can_stand_in_their_places(colour):
+    p = ms.DynamicBatcher(colour(odd_fails))
+    by_map = list(p.map(range(4), return_exceptions=True))
+    by_amap = run(lambda: taken(p.amap(range(4), return_exceptions=True)))
+
+    for zero, one, two, three in (by_map, by_amap):
+        assert (zero, two) == (0, 2)
+        assert [str(error) for error in (one, three)] == ["1 is odd", "3 is odd"]
+
+
+def test_items_of_a_map_that_was_left_never_run():
+    gate = GatedPredictor()
+    p = ms.DynamicBatcher(gate, max_batch_size=2)
+    first = p.submit("first")
+    gate.wait_entered(1)
+
+    def numbers():
+        yield from range(3)
+        raise KeyError("no more")
+
+    with pytest.raises(KeyError):
+        list(p.map(numbers()))
+    gate.open()
+
+    assert outcome(first) == "first"
+    p.close(timeout=LIMIT)
+    assert gate.calls == [["first"]]
+    assert p.stats.abandoned == 3
+
+
+def test_items_of_an_amap_that_was_left_never_run():
+    gate = GatedPredictor()
+    p = ms.DynamicBatcher(gate, max_batch_size=2)
+    first = p.submit("first")
+    gate.wait_entered(1)
+
+    async def numbers():
+        for n in range(3):
+            yield n
+        raise KeyError("no more")
+
+    with pytest.raises(KeyError):
+        run(lambda: taken(p.amap(numbers())))
+    gate.open()
+
+    assert outcome(first) == "first"
+    p.close(timeout=LIMIT)
+    assert gate.calls == [["first"]]
+    assert p.stats.abandoned == 3
+
+
+@both_gates
+def test_a_map_that_finds_the_queue_full_of_others_is_refused_like_a_call(make, gates):
+    gate = gates(make)
+    p = ms.DynamicBatcher(gate, max_batch_size=1, max_queue_size=1)
+    futures = [p.submit(0)]
+    gate.wait_entered(1)
+    futures.append(p.submit(1))
+
+    with pytest.raises(ms.Overloaded):
+        next(p.map([2]))
+    with pytest.raises(ms.Overloaded):
+        run(lambda: taken(p.amap([2])))
+    assert p.stats.refused == 2
+    gate.open()
+    assert [outcome(future) for future in futures] == [0, 1]
+
+
+def full_but_for_one(gate):
+    """Make a batcher with a call at the gate and room for one more in its queue."""
+    p = ms.DynamicBatcher(gate, max_batch_size=1, max_queue_size=2)
+    futures = [p.submit("running")]
+    gate.wait_entered(1)
+    return p, [*futures, p.submit("waiting")]
+
+
+def test_a_map_waits_for_its_own_answers_where_the_queue_is_full():
+    gate = GatedPredictor()
+    p, others = full_but_for_one(gate)
+    looks = []
+
+    def clock():
+        looks.append("a look at the clock")
+        if len(looks) == 2:  # since the item that found no room: the map waits
+            gate.open()
+        return 0.0
+
+    def numbers():
+        yield 0
+        looks.clear()
+        yield from (1, 2)
+
+    with ms.request(timeout=HOUR, clock=clock):
+        assert list(p.map(numbers())) == [0, 1, 2]
+    assert [outcome(future) for future in others] == ["running", "waiting"]
+    assert p.stats.refused == 0
+
+
+def test_an_amap_waits_for_its_own_answers_where_the_queue_is_full():
+    gate = GatedPredictor()
+    p, others = full_but_for_one(gate)
+
+    def numbers():
+        yield 0
+        asyncio.get_running_loop().call_soon(gate.open)  # when the map waits
+        yield from (1, 2)
+
+    assert run(lambda: taken(p.amap(numbers()))) == [0, 1, 2]
+    assert [outcome(future) for future in others] == ["running", "waiting"]
+    assert p.stats.refused == 0
+
+
+@both
+def test_a_map_in_a_request_ends_with_it(colour):
+    clock = FakeClock()
+
+    def predict(xs):
+        clock.advance(1.0)
+        return xs
+
+    p = ms.DynamicBatcher(colour(predict), max_batch_size=1, max_queue_size=1)
+    with ms.request(timeout=1.5, clock=clock), pytest.raises(ms.DeadlineExceeded):
+        list(p.map(range(9)))
+
+
+# Warming
+
+
+@both
+def test_warming_runs_the_smallest_and_the_largest_batch(colour):
+    batches = []
+    p = ms.DynamicBatcher(colour(lambda xs: batches.append(list(xs)) or xs), max_batch_size=3)
+    p.warm("a")
+    run(lambda: p.awarm("b"))
+
+    assert batches == [["a"], ["a"] * 3, ["b"], ["b"] * 3]
+    assert (p.stats.calls, p.stats.batches) == (0, 0)
+
+
+def test_warming_arrays_stacks_them():
+    shapes = []
+    p = ms.DynamicBatcher(lambda rows: shapes.append(rows.shape) or rows, max_batch_size=3)
+    p.warm(np.zeros(2))
+
+    assert shapes == [(1, 2), (3, 2)]
+
+
+def test_a_batch_of_one_is_warmed_once():
+    batches = []
+    ms.DynamicBatcher(lambda xs: batches.append(xs) or xs, max_batch_size=1).warm("a")
+
+    assert batches == [["a"]]
+
+
+def test_warm_calls_share_a_batch_with_nobody():
+    gate = GatedPredictor()
+    p = ms.DynamicBatcher(gate, max_batch_size=4)
+    first = p.submit("first")
+    gate.wait_entered(1)
+
+    async def main():
+        warming = asyncio.gather(p.awarm("w"), p.awarm("w"))
+        await asyncio.sleep(0)
+        futures = [p.submit("x"), p.submit("y")]
+        gate.open()
+        await warming
+        return futures
+
+    assert [outcome(future) for future in [first, *run(main)]] == ["first", "x", "y"]
+    assert sorted(gate.calls) == [["first"], ["w"], ["w"], *[["w"] * 4] * 2, ["x", "y"]]
+    assert (p.stats.calls, p.stats.items) == (3, 3)
+
+
+@both
+def test_a_warm_call_reports_the_error_of_the_model(colour):
+    p = ms.DynamicBatcher(colour(lambda xs: xs[1:]))
+    with pytest.raises(ms.BadOutput):
+        p.warm("a")
+    with pytest.raises(ms.BadOutput):
+        run(lambda: p.awarm("a"))
+
+
+# What it shows
+
+
+def test_the_summary_tells_what_happened():
+    p = ms.DynamicBatcher(odd_fails, max_batch_size=2, max_wait=HOUR, name="rank")
+    assert p.summary() == "up to 2 together, 0 calls in 0 batches"
+    for future in [p.submit(0), p.submit(1)]:
+        outcome(future)
+
+    assert p.summary() == "up to 2 together, 2 calls in 1 batches, 2.0 a batch, 1 errors"
+
+
+def test_the_summary_tells_what_was_not_run():
+    gate = GatedPredictor()
+    p = ms.DynamicBatcher(gate, max_queue_size=1)
+    first = p.submit(0)
+    gate.wait_entered(1)
+    p.submit(1).cancel()
+    with pytest.raises(ms.Overloaded):
+        p.submit(2)
+    gate.open()
+
+    assert outcome(first) == 0
+    p.close(timeout=LIMIT)
+    assert p.summary().endswith("2 calls in 1 batches, 1.0 a batch, 2 not run")
+
+
+def test_its_health_is_that_of_its_queue_until_it_is_closed():
+    gate = GatedPredictor()
+    p = ms.DynamicBatcher(gate, max_queue_size=1, name="rank")
+    assert p.health() == ("ready", "")
+    p.submit(0)
+    gate.wait_entered(1)
+    p.submit(1)
+    assert p.health() == ("degraded", "the queue is full: 1 calls")
+    assert ms.health(p).ready
+    gate.open()
+    p.close(timeout=LIMIT)
+    assert p.health().state == "closed"

@@ -1,0 +1,468 @@
+import asyncio
+import gc
+import warnings
+from concurrent.futures import Future
+from contextvars import ContextVar
+
+import pytest
+
+import modelserve as ms
+from modelserve.batcher._core import Core, Item
+from modelserve.batcher._tasks import LoopQueue
+from modelserve.predictor import FutureSink
+from modelserve.testing import AsyncGatedPredictor
+from tests.batcher.asking import LIMIT, as_async, run, same
+from tests.support import virtual
+from tests.support.virtual import here
+
+SEEDS = range(20)
+
+
+def timed(batches, seconds=0.0):
+    """Make a batch function that notes when it is called and with what, and takes some time."""
+
+    async def predict(xs):
+        batches.append((here().time(), list(xs)))
+        await asyncio.sleep(seconds)
+        return xs
+
+    return predict
+
+
+def at(p, *arrivals):
+    """Ask for items at given times; return the answers and when each came."""
+
+    async def ask(when, x):
+        await asyncio.sleep(when)
+        return await p.acall(x), here().time()
+
+    return asyncio.gather(*(ask(when, x) for when, x in arrivals))
+
+
+# Just in time
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_lone_request_runs_alone_at_once(seed):
+    async def main():
+        batches = []
+        p = ms.DynamicBatcher(timed(batches, 1.0), clock=here().time)
+        assert await at(p, (3.0, "a"), (7.0, "b")) == [("a", 4.0), ("b", 8.0)]
+        assert batches == [(3.0, ["a"]), (7.0, ["b"])]
+
+    virtual.run(main, seed=seed)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_callers_accumulate_while_a_batch_runs(seed):
+    async def main():
+        batches = []
+        p = ms.DynamicBatcher(timed(batches, 1.0), max_batch_size=3, clock=here().time)
+        await at(p, (0.0, 0), *((n / 10, n) for n in range(1, 6)))
+        assert batches == [(0.0, [0]), (1.0, [1, 2, 3]), (2.0, [4, 5])]
+
+    virtual.run(main, seed=seed)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_max_wait_is_a_ceiling_from_the_first_item_on(seed):
+    async def main():
+        batches = []
+        p = ms.DynamicBatcher(timed(batches), max_wait=1.0, max_batch_size=9, clock=here().time)
+        await at(p, (2.0, "a"), (2.5, "b"), (2.75, "c"), (3.5, "d"))
+        assert batches == [(3.0, ["a", "b", "c"]), (4.5, ["d"])]
+
+    virtual.run(main, seed=seed)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_full_batch_does_not_wait(seed):
+    async def main():
+        batches = []
+        p = ms.DynamicBatcher(timed(batches), max_wait=1.0, max_batch_size=2, clock=here().time)
+        await at(p, (2.0, "a"), (2.5, "b"), (2.75, "c"))
+        assert batches == [(2.5, ["a", "b"]), (3.75, ["c"])]
+
+    virtual.run(main, seed=seed)
+
+
+def test_a_full_batch_leaves_no_timer_behind():
+    async def main():
+        p = ms.DynamicBatcher(as_async(same), max_wait=9.0, max_batch_size=2, clock=here().time)
+        await at(p, (0.0, "a"), (1.0, "b"))
+        assert [timer for timer in here()._scheduled if not timer.cancelled()] == []
+
+    virtual.run(main)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_clock_that_lags_behind_the_loop_is_waited_for(seed):
+    async def main():
+        batches = []
+        p = ms.DynamicBatcher(
+            timed(batches), max_wait=1.0, max_batch_size=9, clock=lambda: here().time() / 2
+        )
+        await at(p, (2.0, "a"))
+        assert batches == [(4.0, ["a"])]
+
+    virtual.run(main, seed=seed)
+
+
+class Kinds:
+    """A layout of lanes by the first letter."""
+
+    def lane(self, item):
+        return item[0]
+
+    def join(self, items):
+        return items
+
+    def cut(self, result, n):
+        return result
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_free_task_looks_after_what_another_leaves(seed):
+    async def main():
+        batches = []
+        p = ms.DynamicBatcher(
+            timed(batches, 10.0),
+            max_wait=1.0,
+            max_batch_size=2,
+            workers=2,
+            clock=here().time,
+            layout=Kinds(),
+        )
+        await at(p, (0.0, "a1"), (0.25, "b1"), (0.5, "a2"))
+        assert batches == [(0.5, ["a1", "a2"]), (1.25, ["b1"])]
+
+    virtual.run(main, seed=seed)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_at_most_so_many_batches_run_at_once(seed):
+    async def main():
+        gate = AsyncGatedPredictor()
+        p = ms.DynamicBatcher(gate, max_batch_size=1, workers=3, clock=here().time)
+        asking = asyncio.gather(*map(p.acall, range(9)))
+        await here_is_idle()
+        assert (gate.peak, gate.entered) == (3, 3)
+        gate.open()
+        assert await asking == list(range(9))
+        assert gate.peak == 3
+
+    virtual.run(main, seed=seed)
+
+
+async def here_is_idle():
+    await asyncio.sleep(1)
+
+
+# Who runs
+
+
+def test_the_batch_function_runs_on_the_loop_that_calls_without_a_callers_variables():
+    secret = ContextVar("secret", default="nobody's")
+    seen = []
+
+    async def predict(xs):
+        seen.append((asyncio.get_running_loop(), secret.get()))
+        return xs
+
+    async def main():
+        secret.set("ann's")
+        assert await p.acall(1) == 1
+        assert await p.acall(2) == 2
+        return asyncio.get_running_loop()
+
+    p = ms.DynamicBatcher(predict)
+    loops = [run(main), run(main)]
+
+    assert seen == [(loop, "nobody's") for loop in loops for _ in range(2)]
+
+
+def test_callbacks_of_a_future_see_no_other_callers_variables():
+    secret = ContextVar("secret", default="nobody's")
+    seen = []
+
+    async def main():
+        p = ms.DynamicBatcher(as_async(same))
+        secret.set("ann's")
+        asking = asyncio.create_task(p.acall(1))
+        await asyncio.sleep(0)
+        p.submit(2).add_done_callback(lambda _: seen.append(secret.get()))
+        asking.cancel()
+        for task in asyncio.all_tasks() - {asyncio.current_task()}:
+            task.cancel()
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+
+    run(main)
+    assert seen == ["nobody's"]
+
+
+# Callers that leave
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_cancelled_caller_hurts_nobody(seed):
+    async def main():
+        batches = []
+        p = ms.DynamicBatcher(timed(batches, 1.0), max_batch_size=4, clock=here().time)
+        first, *others = [asyncio.create_task(p.acall(n)) for n in range(4)]
+        await asyncio.sleep(0.5)
+        first.cancel()
+        queued = asyncio.create_task(p.acall("never"))
+        await asyncio.sleep(0)
+        queued.cancel()
+        assert await asyncio.gather(*others) == [1, 2, 3]
+        await here_is_idle()
+        assert first.cancelled()
+        assert queued.cancelled()
+        assert "never" not in [x for _, batch in batches for x in batch]
+        assert p.stats.calls == 5 - (p.stats.items + p.stats.abandoned < 5)  # "never" may not ask
+
+    virtual.run(main, seed=seed)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_callers_are_let_go_at_their_deadline_and_the_work_goes_on_for_the_others(seed):
+    async def main():
+        batches = []
+        p = ms.DynamicBatcher(timed(batches, 2.0), clock=here().time)
+        ended = []
+
+        async def ask(x, timeout):
+            with ms.request(timeout=timeout, clock=here().time):
+                try:
+                    return await p.acall(x)
+                except ms.DeadlineExceeded:
+                    ended.append((x, here().time()))
+
+        assert await asyncio.gather(ask("a", 1.0), ask("b", None), ask("c", 5.0)) == [
+            None,
+            "b",
+            "c",
+        ]
+        [(who, when)] = ended
+        assert who == "a"
+        assert 1.0 <= when <= 1.01
+        assert p.stats.items == 3 - p.stats.expired
+
+    virtual.run(main, seed=seed)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_run_ends_when_nobody_has_time_left(seed):
+    async def main():
+        cancelled = []
+
+        async def predict(xs):
+            try:
+                await asyncio.sleep(100.0)
+            except asyncio.CancelledError:
+                cancelled.append(here().time())
+                raise
+
+        p = ms.DynamicBatcher(predict, clock=here().time)
+        with ms.request(timeout=1.0, clock=here().time), pytest.raises(ms.DeadlineExceeded):
+            await p.acall("a")
+        await here_is_idle()
+        assert len(cancelled) == 1
+        assert cancelled[0] < 1.02
+        assert p.stats.errors == 0
+
+    virtual.run(main, seed=seed)
+
+
+# The end of a loop
+
+
+def test_calls_in_flight_when_a_loop_ends_are_told_and_the_next_loop_works():
+    gate = AsyncGatedPredictor()
+    p = ms.DynamicBatcher(gate, max_batch_size=1, name="rank")
+    futures = []
+
+    async def leave():
+        futures.extend(p.submit(n) for n in range(3))
+        await gate.await_entered(1)
+
+    run(leave)
+
+    errors = [future.exception(LIMIT) for future in futures]
+    assert [type(error) for error in errors] == [ms.Closed] * 3
+    assert str(errors[0]) == "the event loop ended while 'rank' ran"
+    assert len({id(error) for error in errors}) == 3
+    gate.open()
+    assert run(lambda: p.acall("again")) == "again"
+    p.close(timeout=LIMIT)
+
+
+def test_a_task_cancelled_before_its_first_step_leaves_nobody_waiting():
+    p = ms.DynamicBatcher(as_async(same))
+
+    async def leave():
+        futures = [p.submit(n) for n in range(3)]
+        [task] = asyncio.all_tasks() - {asyncio.current_task()}
+        task.cancel()
+        return futures
+
+    futures = run(leave)
+
+    assert [type(future.exception(LIMIT)) for future in futures] == [ms.Closed] * 3
+    assert run(lambda: p.acall("again")) == "again"
+    p.close(timeout=LIMIT)
+
+
+def test_a_held_back_batch_ends_with_its_loop():
+    p = ms.DynamicBatcher(as_async(same), max_wait=3600.0)
+
+    async def leave():
+        future = p.submit("held")
+        await asyncio.sleep(0)
+        return future
+
+    assert isinstance(run(leave).exception(LIMIT), ms.Closed)
+    p.close(timeout=LIMIT)
+
+
+def test_callers_that_ask_while_the_loop_ends_are_answered():
+    p = ms.DynamicBatcher(as_async(same))
+    answers = []
+
+    async def main():
+        async def at_last():
+            try:
+                await asyncio.Event().wait()
+            finally:
+                answers.append(await p.acall("bye"))
+
+        asyncio.create_task(at_last())  # noqa: RUF006 - asyncio.run cancels it
+        await asyncio.sleep(0)
+
+    run(main)
+    assert answers == ["bye"]
+
+
+def test_an_interrupt_in_a_model_ends_the_loop_and_leaves_nobody_waiting():
+    async def predict(xs):
+        raise KeyboardInterrupt
+
+    p = ms.DynamicBatcher(predict, max_batch_size=1)
+    futures = []
+
+    async def main():
+        futures.extend(p.submit(n) for n in range(3))
+        await asyncio.sleep(LIMIT)
+
+    with pytest.raises(KeyboardInterrupt):
+        asyncio.run(main())
+
+    assert [type(future.exception(LIMIT)) for future in futures] == [ms.Closed] * 3
+
+
+def closed_with_work(p, gate):
+    """Run a loop, and close it by hand with one call running and one queued."""
+    loop = asyncio.new_event_loop()
+
+    async def leave():
+        futures = [p.submit(n) for n in range(2)]
+        await gate.await_entered(1)
+        return futures
+
+    futures = loop.run_until_complete(leave())
+    loop.set_exception_handler(lambda *_: None)  # of tasks that are destroyed
+    loop.close()
+    return futures
+
+
+LOST = "'rank' lost 2 accepted calls: their event loop was closed"
+
+
+def test_a_loop_closed_by_hand_loses_calls_and_says_so_when_the_batcher_is_closed():
+    gate = AsyncGatedPredictor()
+    p = ms.DynamicBatcher(gate, max_batch_size=1, name="rank")
+    futures = closed_with_work(p, gate)
+    with pytest.warns(ResourceWarning, match=LOST):
+        p.close(timeout=LIMIT)
+
+    assert [type(future.exception(LIMIT)) for future in futures] == [ms.Closed] * 2
+    assert p.stats.queued == 0
+    gate.open()
+
+
+def test_a_loop_closed_by_hand_loses_calls_and_says_so_when_another_loop_asks():
+    gate = AsyncGatedPredictor()
+    p = ms.DynamicBatcher(gate, max_batch_size=1, name="rank")
+    futures = closed_with_work(p, gate)
+    gate.open()
+    with pytest.warns(ResourceWarning, match=LOST):
+        assert run(lambda: p.acall("again")) == "again"
+
+    assert [type(future.exception(LIMIT)) for future in futures] == [ms.Closed] * 2
+    p.close(timeout=LIMIT)
+
+
+def test_a_dropped_batcher_says_what_a_closed_loop_took_along():
+    held = [AsyncGatedPredictor()]
+    held.append(ms.DynamicBatcher(held[0], max_batch_size=1, name="rank"))
+    futures = closed_with_work(held[1], held[0])
+    held.clear()
+    with pytest.warns(ResourceWarning, match="'rank' lost . accepted calls"):
+        gc.collect()
+
+    assert [type(future.exception(LIMIT)) for future in futures] == [ms.Closed] * 2
+
+
+def test_nothing_lost_is_nothing_said():
+    held = [ms.DynamicBatcher(as_async(same))]
+    assert run(lambda: held[0].acall(1)) == 1
+    held.clear()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert gc.collect() >= 0
+
+
+def test_work_that_was_accepted_is_finished_though_the_batcher_is_dropped():
+    async def main():
+        future = asyncio.wrap_future(ms.DynamicBatcher(as_async(same)).submit(1))
+        gc.collect()
+        return await future
+
+    assert run(main) == 1
+
+
+# Looks that find nothing
+
+
+def test_a_task_that_finds_nothing_ends():
+    p = ms.DynamicBatcher(as_async(same), workers=2)
+
+    async def main():
+        assert await asyncio.gather(p.acall(1), p.acall(2)) == [1, 2]
+        await asyncio.sleep(0)
+        return len(asyncio.all_tasks())
+
+    assert run(main) == 1
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_what_was_pushed_after_the_last_look_is_run(workers):
+    """Between the last step of a task and its farewell, any thread may push."""
+    settings = ms.DynamicBatcher(as_async(same), workers=workers)._settings
+    queue = LoopQueue(Core(settings, ms.predictor(as_async(same))))
+    future = Future()
+
+    async def main():
+        loop = asyncio.get_running_loop()
+        queue.look()
+        [task] = queue._tasks
+        loop.call_soon(push)  # runs after the step that finds nothing, before the farewell
+        await asyncio.sleep(0)
+        assert task.done()
+        return await asyncio.wrap_future(future)
+
+    def push():
+        queue.push(Item("x", FutureSink(future), None, 0.0, 1), None, None)
+
+    assert run(main) == "x"

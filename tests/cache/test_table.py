@@ -1,0 +1,418 @@
+import asyncio
+import gc
+import itertools
+import math
+import pickle
+import random
+import sys
+from concurrent.futures import Future
+
+import cachetools
+import numpy as np
+import pytest
+
+import modelserve as ms
+from modelserve.predictor import FutureSink
+from modelserve.testing import FakeClock, GatedPredictor
+from tests.cache.asking import LIMIT, outcome, start, until
+
+
+def counted(**options):
+    """Make a cache whose answers are told apart by when they were made."""
+    numbers = itertools.count(1)
+    return ms.PredictionCache(lambda x: (x, next(numbers)), name="cache", **options)
+
+
+def versioned(**options):
+    loader = ms.ModelLoader(lambda: str.upper, name="m")
+    return loader, ms.PredictionCache(loader, name="cache", **options)
+
+
+# How long an entry counts
+
+
+def test_an_entry_lives_for_its_ttl():
+    clock = FakeClock()
+    cache = counted(maxsize=8, ttl=10.0, clock=clock)
+    made = cache("a")
+    clock.advance(9.9)
+    assert cache("a") == made
+    clock.advance(0.1)
+    assert cache("a") != made
+    assert cache.stats == (1, 1, 2, 0, 1, 0, 0, 0)
+
+
+def test_an_entry_lives_from_when_it_was_made():
+    clock = FakeClock()
+    gate = GatedPredictor()
+    cache = ms.PredictionCache(gate, maxsize=8, ttl=10.0, clock=clock)
+    call = start(cache, "a")
+    gate.wait_entered()
+    clock.advance(100.0)
+    gate.open()
+    outcome(call)
+    cache("a")
+
+    assert cache.stats.hits == 1
+
+
+def test_without_ttl_no_clock_is_read():
+    def clock():
+        raise AssertionError("nobody needs the time")
+
+    cache = counted(maxsize=8, clock=clock)
+
+    assert cache("a") == cache("a")
+
+
+def test_what_a_retired_version_made_is_a_miss_until_it_comes_back():
+    loader, cache = versioned(maxsize=8)
+    cache("a")
+    loader.reload()
+    cache("b")
+    assert cache.stats[:6] == (2, 0, 2, 0, 0, 0)
+    cache("a")
+    assert cache.stats.outdated == 1
+    loader.rollback()
+    cache("b")
+    assert cache.stats.outdated == 2
+    assert cache.stats.hits == 0
+
+
+def test_an_old_entry_of_a_retired_version_counts_as_outdated():
+    clock = FakeClock()
+    loader, cache = versioned(maxsize=8, ttl=1.0, clock=clock)
+    cache("a")
+    clock.advance(2.0)
+    loader.reload()
+    cache("a")
+
+    assert (cache.stats.expired, cache.stats.outdated) == (0, 1)
+
+
+# Stores
+
+
+def test_the_least_recently_used_entry_goes_first():
+    cache = counted(maxsize=2)
+    made = {x: cache(x) for x in "ab"}
+    assert cache("a") == made["a"]
+    cache("c")
+
+    assert cache("a") == made["a"]
+    assert cache("b") != made["b"]
+    assert cache.stats.entries == 2
+
+
+STORES = {
+    "dict": dict,
+    "LRU": lambda: cachetools.LRUCache(8),
+    "LFU": lambda: cachetools.LFUCache(8),
+    "FIFO": lambda: cachetools.FIFOCache(8),
+    "RR": lambda: cachetools.RRCache(8),
+    "TTL": lambda: cachetools.TTLCache(8, ttl=3600.0),
+    "TLRU": lambda: cachetools.TLRUCache(8, ttu=lambda key, entry, now: now + 3600.0),
+}
+
+
+@pytest.mark.parametrize("make", STORES.values(), ids=STORES)
+def test_any_mapping_is_a_store(make):
+    store = make()
+    cache = counted(store=store)
+    made = [cache(x) for x in "ab"]
+
+    assert [cache(x) for x in "ab"] == made
+    assert cache.stats[:3] == (2, 2, 2)
+    assert len(store) == 2
+
+
+def test_a_store_measures_answers_by_its_own_rule():
+    store = cachetools.LRUCache(100, getsizeof=lambda entry: entry.value.nbytes)
+    cache = ms.PredictionCache(np.zeros, store=store, name="cache")
+    cache(10)
+
+    assert store.currsize == 80
+    cache(5)
+    assert (store.currsize, cache.stats.entries) == (40, 1)
+
+
+def test_an_answer_larger_than_the_whole_store_is_given_and_not_kept():
+    store = cachetools.LRUCache(100, getsizeof=lambda entry: entry.value.nbytes)
+    cache = ms.PredictionCache(np.zeros, store=store, name="cache")
+
+    assert [len(cache(1000)), len(cache(1000))] == [1000, 1000]
+    assert [len(y) for y in cache.map([1000, 2])] == [1000, 2]
+    assert cache.stats == (1, 0, 4, 0, 0, 0, 3, 0)
+
+
+class Failing(dict):
+    """A store that fails, at reading or at writing."""
+
+    def __init__(self, reads, writes):
+        self.fails = {"reads": reads, "writes": writes}
+
+    def __getitem__(self, key):
+        if self.fails["reads"]:
+            raise OSError("cannot read")
+        return super().__getitem__(key)
+
+    def __setitem__(self, key, value):
+        if self.fails["writes"]:
+            raise OSError("cannot write")
+        super().__setitem__(key, value)
+
+
+@pytest.mark.parametrize("fails", [(True, False), (False, True)])
+def test_a_store_that_fails_fails_the_call_and_leaves_nobody_waiting(fails):
+    store = Failing(*fails)
+    cache = counted(store=store)
+    for ask in (cache, lambda x: list(cache.map([x, "b"])), lambda x: asyncio.run(cache.acall(x))):
+        assert isinstance(outcome(start(ask, "a")), OSError)
+    store.fails = dict.fromkeys(store.fails)
+
+    assert outcome(start(cache, "a"))[0] == "a"
+
+
+def test_who_joined_gets_the_error_of_the_store():
+    gate = GatedPredictor()
+    cache = ms.PredictionCache(gate, store=Failing(reads=False, writes=True))
+    leader = start(cache, "a")
+    gate.wait_entered()
+    follower = start(cache, "a")
+    until(lambda: cache.stats.joins == 1)
+    gate.open()
+
+    assert {type(outcome(leader)), type(outcome(follower))} == {OSError}
+
+
+def test_two_caches_share_no_store():
+    store = {}
+    one = counted(store=store)
+    with pytest.raises(ValueError, match="store= belongs to another cache"):
+        counted(store=store)
+
+    assert one("a") == ("a", 1)
+    del one
+    gc.collect()
+    assert counted(store=store).stats.entries == 1
+
+
+def test_a_decorated_method_has_no_store():
+    class Service:
+        @ms.cached(store={})
+        def answer(self, x):
+            return x
+
+    with pytest.raises(ValueError, match="over a decorated method maxsize="):
+        _ = Service().answer
+
+
+def echo(x):
+    return [x]
+
+
+def test_a_pickled_cache_brings_no_answers_along():
+    cache = ms.PredictionCache(echo, store={}, name="cache")
+    cache("a")
+    twin = pickle.loads(pickle.dumps(cache))  # noqa: S301 - our own
+
+    assert twin("a") == ["a"]
+    assert twin.stats[:3] == (1, 0, 1)
+    assert cache("a") == ["a"]
+    assert cache.stats.hits == 1
+
+
+# What users' functions raise
+
+
+class Raising:
+    """A function that raises when told to."""
+
+    def __init__(self, answer):
+        self.answer = answer
+        self.error = None
+
+    def __call__(self, *args):
+        if self.error is not None:
+            raise self.error
+        return self.answer
+
+
+@pytest.mark.parametrize("option", ["clock", "version"])
+def test_who_waits_is_told_when_a_function_of_the_users_raises_at_landing(option):
+    raising = Raising({"clock": 0.0, "version": "1"}[option])
+    gate = GatedPredictor()
+    cache = ms.PredictionCache(gate, maxsize=8, ttl=9.0, **{option: raising})
+    leader = start(cache, "a")
+    gate.wait_entered()
+    follower = start(cache, "a")
+    until(lambda: cache.stats.joins == 1)
+    raising.error = ZeroDivisionError("of the user's")
+    gate.open()
+
+    assert {type(outcome(leader)), type(outcome(follower))} == {ZeroDivisionError}
+    raising.error = None
+    assert outcome(start(cache, "a")) == "a"
+
+
+def test_an_answer_that_cannot_be_copied_fails_its_own_callers():
+    class Uncopied(list):
+        def __copy__(self):
+            raise ZeroDivisionError("of the user's")
+
+    cache = ms.PredictionCache(lambda x: Uncopied() if x == "bad" else x, maxsize=8)
+
+    with pytest.raises(ZeroDivisionError):
+        cache("bad")
+    answers = list(cache.map(["a", "bad", "b"], return_exceptions=True))
+    assert [answers[0], type(answers[1]), answers[2]] == ["a", ZeroDivisionError, "b"]
+
+
+# Versions that a user tells of
+
+
+def test_a_version_is_part_of_the_key():
+    version = "1"
+    cache = counted(maxsize=8, version=lambda: version)
+    first = cache("a")
+    version = "2"
+    second = cache("a")
+    assert second != first
+    assert cache("a") == second
+    version = "1"
+    assert cache("a") == first
+
+
+def test_a_version_that_changed_during_the_run_is_not_remembered_under_either():
+    def answer(x):
+        return gate(x), version
+
+    version = "1"
+    gate = GatedPredictor()
+    cache = ms.PredictionCache(answer, maxsize=8, version=lambda: version)
+    leader = start(cache, "a")
+    gate.wait_entered()
+    version = "2"
+    gate.open()
+
+    assert outcome(leader) == ("a", "2")
+    assert cache("a") == ("a", "2")
+    version = "1"
+    assert cache("a") == ("a", "1")
+    assert cache.stats.unstored == 1
+
+
+def test_a_version_that_changed_just_before_the_run_is_not_the_keys():
+    versions = iter(["1", "2", "1", "1"])
+    cache = ms.PredictionCache(lambda x: x, maxsize=8, version=lambda: next(versions))
+    cache("a")
+
+    assert cache.stats.unstored == 1
+    cache("a")
+    assert cache.stats.misses == 2
+
+
+def test_who_joined_before_the_version_changed_takes_the_answer():
+    version = "1"
+    gate = GatedPredictor()
+    cache = ms.PredictionCache(gate, maxsize=8, version=lambda: version)
+    callers = [start(cache, "a")]
+    gate.wait_entered()
+    callers += [start(cache, "a") for _ in range(3)]
+    until(lambda: cache.stats.joins == 3)
+    version = "2"
+    gate.open()
+
+    assert [outcome(caller) for caller in callers] == ["a"] * 4
+    assert gate.calls == ["a"]
+
+
+def test_a_version_in_words_tells_two_caches_of_one_model_apart():
+    loader, one = versioned(maxsize=8, version="1")
+    with ms.request(tenant="t"):
+        one("a")
+        one("a")
+    one("a")
+
+    assert one.stats[:3] == (2, 1, 2)
+    assert loader.stats.loads == 1
+
+
+# Counts
+
+
+def test_counts_are_exact_under_a_storm():
+    """Every call is a hit, a join or a miss, and every miss ran the model."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    runs = itertools.count()
+    cache = ms.PredictionCache(lambda x: (x, next(runs)), maxsize=4)
+
+    def ask(seed):
+        rng = random.Random(seed)  # noqa: S311 - no secret
+        for _ in range(50):
+            cache(rng.randrange(8))
+            list(cache.map([rng.randrange(8) for _ in range(3)]))
+
+    async def aask(seed):
+        rng = random.Random(seed)  # noqa: S311 - no secret
+        for _ in range(10):
+            await asyncio.gather(*(cache.acall(rng.randrange(8)) for _ in range(5)))
+
+    try:
+        callers = [start(ask, seed) for seed in range(4)]
+        callers += [start(asyncio.run, aask(seed)) for seed in range(2)]
+        for caller in callers:
+            caller.result(LIMIT)
+    finally:
+        sys.setswitchinterval(before)
+
+    stats = cache.stats
+    assert stats.hits + stats.joins + stats.misses == 4 * 50 * 4 + 2 * 10 * 5
+    assert stats.misses == next(runs)
+    assert stats.entries == 4
+    assert stats.hits > 0
+
+
+# The end
+
+
+def test_who_waits_for_the_end_waits_for_every_run():
+    gate = GatedPredictor()
+    cache = ms.PredictionCache(gate, maxsize=8)
+    call = start(cache, "a")
+    gate.wait_entered()
+    ended = Future()
+    cache._table.when_empty(FutureSink(ended))
+    assert not ended.done()
+    gate.open()
+    outcome(call)
+
+    assert ended.result(LIMIT) is None
+    at_once = Future()
+    cache._table.when_empty(FutureSink(at_once))
+    assert at_once.result(0) is None
+
+
+def test_a_table_knows_the_loops_that_its_runs_need():
+    gate = GatedPredictor.asynchronous()
+    cache = ms.PredictionCache(gate, maxsize=8)
+
+    async def main():
+        call = asyncio.create_task(cache.acall("a"))
+        await gate.await_entered()
+        during = cache.needs_this_loop()
+        gate.open()
+        await call
+        return during, cache.needs_this_loop()
+
+    assert asyncio.run(main()) == (True, False)
+    assert not cache.needs_this_loop()
+
+
+def test_expiry_is_infinite_without_ttl():
+    cache = counted(maxsize=8)
+    cache("a")
+    [entry] = cache._table._store.values()
+
+    assert entry.expires == math.inf

@@ -1,0 +1,113 @@
+"""What a model can come from, and what is refused at construction."""
+
+import functools
+import re
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+import modelserve as ms
+from modelserve.loader._source import open_source
+
+
+def load():
+    return str.upper
+
+
+async def load_async():
+    return str.upper
+
+
+def load_by(path):
+    return path
+
+
+class Loads:
+    def __call__(self):
+        return str.upper
+
+
+def test_a_function_is_called_at_every_fetch():
+    made = []
+    fetch, name = open_source(lambda: made.append(1) or len(made), "v1")
+
+    assert name == "<lambda>"
+    assert [fetch(None), fetch("v1")] == [(1, "v1"), (2, "v1")]
+
+
+@pytest.mark.parametrize(
+    ("source", "name"),
+    [
+        (load, "load"),
+        (Loads(), "Loads"),
+        (Loads, "Loads"),
+        (functools.partial(load_by, "x"), "load_by"),
+        (dict, "dict"),
+        ({}.popitem, "popitem"),
+    ],
+    ids=["function", "object", "class", "partial", "builtin class", "builtin"],
+)
+def test_anything_that_can_be_called_without_arguments_is_a_source(source, name):
+    assert open_source(source, None)[1] == name
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [("models/ranker-v1.onnx", "ranker-v1"), (Path("ranker.v2.onnx"), "ranker.v2")],
+)
+def test_a_path_names_the_loader_by_its_stem(path, name):
+    assert open_source(path, None)[1] == name
+
+
+def test_a_torch_module_is_a_source_of_itself():
+    torch = pytest.importorskip("torch", reason="the extra torch is not installed")
+    module = torch.nn.Identity()
+    fetch, name = open_source(module, "v1")
+
+    assert name == "Identity"
+    assert fetch(None) == (module, "v1")
+
+
+def test_torch_may_still_be_on_its_way_in(monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch", ModuleType("torch"))
+    monkeypatch.setitem(sys.modules, "torch.nn", ModuleType("torch.nn"))
+
+    assert open_source(load, None)[1] == "load"
+
+
+@pytest.mark.parametrize(
+    ("source", "kind"), [(b"bytes of a model", "bytes"), (object(), "object"), (None, "NoneType")]
+)
+def test_what_is_no_source_is_refused_without_showing_it(source, kind):
+    message = (
+        f"a {kind} is no source: pass a path, a torch module, or a function of no arguments that "
+        "returns the model, such as `lambda: model`"
+    )
+    with pytest.raises(TypeError, match=f"^{re.escape(message)}$"):
+        ms.ModelLoader(source)
+
+
+@pytest.mark.parametrize(("source", "name"), [(load_by, "load_by"), (str.upper, "upper")])
+def test_a_function_of_arguments_is_refused(source, name):
+    message = f"the source '{name}' takes arguments: pass a function of no arguments that returns"
+    with pytest.raises(TypeError, match=message):
+        ms.ModelLoader(source)
+
+
+def test_an_async_function_is_refused():
+    with pytest.raises(TypeError, match="the source 'load_async' is async: pass a plain function"):
+        ms.ModelLoader(load_async)
+
+
+def test_a_suffix_that_nobody_knows_is_refused_with_those_that_are():
+    message = "'ranker.joblib' is of no known format: use one of .onnx, or pass a function that"
+    with pytest.raises(ms.ModelLoadError, match=re.escape(message)):
+        ms.ModelLoader("ranker.joblib")
+
+
+def test_a_version_for_a_file_is_refused():
+    message = "version='v1' of 'ranker.onnx': a file's version is its digest, so leave it out"
+    with pytest.raises(ValueError, match=re.escape(message)):
+        ms.ModelLoader("ranker.onnx", version="v1")
