@@ -295,9 +295,9 @@ class Core:
             self._queued -= len(items)
             waiting = [item for item in items if self._keep(item, outcomes)]
         name = self.settings.name
-        closed = [(i.sink, None, Closed(f"{name!r} was closed before it ran")) for i in waiting]
-        self.settle(outcomes + closed)
-        return len(closed)
+        closed = f"{name!r} was closed before it ran"
+        self.settle([*outcomes, *((item.sink, None, Closed(closed)) for item in waiting)])
+        return len(waiting)
 
     def settle(self, outcomes: list[Outcome]) -> None:
         """Hand over answers, and tell those who wait until nothing is pending."""

@@ -168,8 +168,7 @@ class PredictionCache(Primitive[In, Out]):
             if not flight.is_older_than(came):
                 flight.note(scope, self._notes[leads])
                 return cast("Out", flight.result(self.name))
-            if not leads:
-                self._table.count_join(-1)
+            self._table.count_join(-1)
         return cast("Out", self._part(x)) if entry is None else self._hit(entry, scope)
 
     async def acall(self, x: In, /) -> Out:

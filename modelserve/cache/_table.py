@@ -62,7 +62,7 @@ class Table:
 
     def after_fork(self) -> None:
         """Forget the flights of the parent process; the entries are still true."""
-        self._lock = threading.RLock()  # what a closed loop left may be collected under it
+        self._lock = threading.RLock()  # what is collected under it may come back here
         self._flights: dict[Hashable, Flight] = {}
         self._emptied: list[Sink] = []
 
@@ -82,10 +82,17 @@ class Table:
     def look(self, key: Hashable) -> Entry | None:
         """Find an entry that still counts."""
         with self._lock:
-            entry = self._valid(key)
-            if entry is not None:
-                self._hits += 1
-        return entry
+            try:
+                entry = self._store[key]
+            except KeyError:
+                return None
+            if entry.expires < math.inf and entry.expires <= self._clock():
+                return None
+            for stamp in entry.stamps:
+                if stamp.retired:
+                    return None
+            self._hits += 1
+            return entry
 
     def claim(
         self,
@@ -99,9 +106,8 @@ class Table:
         """Find an entry, join a flight with the sink, or lead one, in ``run`` if that is given."""
         self._land_lost([self._flights.get(key)])
         with self._lock:
-            entry = self._valid(key)
+            entry = self.look(key)
             if entry is not None:
-                self._hits += 1
                 return Claim(entry, None, leads=False, came=0)
             flight = self._flights.get(key)
             if flight is not None and may_wait and flight.run.can_join(scope):
@@ -194,15 +200,6 @@ class Table:
         except Exception as error:  # noqa: BLE001 - of the user's, for those who wait
             return error
         return entry
-
-    def _valid(self, key: Hashable) -> Entry | None:
-        try:
-            entry = self._store[key]
-        except KeyError:
-            return None
-        if entry.expires < math.inf and entry.expires <= self._clock():
-            return None
-        return entry if entry.is_current() else None
 
     def _count_why(self, key: Hashable) -> None:
         entry = self._store.get(key)

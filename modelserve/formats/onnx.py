@@ -36,9 +36,15 @@ DTYPES = {
 
 
 def load(data: bytes) -> onnxruntime.InferenceSession:
-    """Make a session of a file's bytes, on the CPU. Raises ModelLoadError."""
+    """Make a session of a file's bytes, on the CPU. Raises ModelLoadError.
+
+    Its threads sleep between calls: by default they would spin, on cores that a service shares
+    with its models.
+    """
+    options = onnxruntime.SessionOptions()
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     try:
-        return onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])
+        return onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
     except Exception as error:
         raise ModelLoadError(
             f"copy or export it again, as ONNX Runtime cannot read it ({error})"

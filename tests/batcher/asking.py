@@ -3,8 +3,10 @@
 import asyncio
 import threading
 
+import pytest
+
 import modelserve as ms
-from modelserve.testing import FakeClock
+from modelserve.testing import AsyncGatedPredictor, FakeClock, GatedPredictor
 
 LIMIT = 10.0
 HOUR = 3600.0
@@ -23,6 +25,29 @@ def as_async(fn):
         return fn(xs)
 
     return asynchronous
+
+
+both = pytest.mark.parametrize("colour", [as_is, as_async])
+both_gates = pytest.mark.parametrize("make", [GatedPredictor, AsyncGatedPredictor])
+
+
+def tenfold(xs):
+    return [x * 10 for x in xs]
+
+
+def refusing(bad, error):
+    """Make a batch function that fails for any batch with a bad item."""
+
+    def predict(xs):
+        if bad & set(xs):
+            raise error
+        return tenfold(xs)
+
+    return predict
+
+
+async def taken(ys):
+    return [y async for y in ys]
 
 
 def outcome(future):

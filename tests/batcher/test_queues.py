@@ -9,33 +9,23 @@ from tests.batcher.asking import (
     HOUR,
     LIMIT,
     as_async,
-    as_is,
+    both,
+    both_gates,
     in_threads,
     one_batch,
     outcome,
     run,
     same,
+    tenfold,
     workers_of,
 )
-
-both = pytest.mark.parametrize("colour", [as_is, as_async])
-both_gates = pytest.mark.parametrize("make", [GatedPredictor, AsyncGatedPredictor])
-
-
-@pytest.fixture
-def gates():
-    made = []
-    yield lambda make: made.append(make()) or made[-1]
-    for gate in made:
-        gate.open()
-
 
 # Several loops
 
 
 @both
 def test_threads_and_several_loops_at_once_get_their_own_answers(colour):
-    p = ms.DynamicBatcher(colour(lambda xs: [x * 10 for x in xs]), max_batch_size=8)
+    p = ms.DynamicBatcher(colour(tenfold), max_batch_size=8)
 
     def on_a_loop(start):
         async def main():
@@ -234,7 +224,9 @@ def test_close_on_the_loop_that_has_the_work_says_aclose_and_closes_nothing():
         p = ms.DynamicBatcher(gate, max_batch_size=1, name="rank")
         asking = asyncio.gather(*map(p.acall, range(3)))
         await gate.await_entered(1)
-        with pytest.raises(RuntimeError, match=r"has work on the event loop .* `await p.aclose\(\)`"):
+        with pytest.raises(
+            RuntimeError, match=r"has work on the event loop .* `await p.aclose\(\)`"
+        ):
             p.close()
         gate.open()
         assert await asking == [0, 1, 2]

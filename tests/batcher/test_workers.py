@@ -17,6 +17,7 @@ from tests.batcher.asking import (
     one_batch,
     outcome,
     same,
+    tenfold,
     together,
     workers_of,
 )
@@ -232,13 +233,16 @@ def test_threads_are_daemons_with_a_name_and_start_without_a_callers_variables()
 
 
 def test_threads_end_when_it_is_closed():
-    p = ms.DynamicBatcher(same, workers=2, name="closed")
+    p = ms.DynamicBatcher(same, name="closed")
     p(1)
     threads = workers_of(p)
     p.close(timeout=LIMIT)
 
     assert threads
     assert ended(threads)
+    with p:
+        assert p(2) == 2
+        assert len(workers_of(p)) == 1
 
 
 def test_threads_of_a_dropped_batcher_end():
@@ -343,9 +347,7 @@ def test_a_second_thread_that_cannot_start_leaves_the_work_to_the_first(gate, re
 @pytest.mark.parametrize("workers", [1, 3])
 @pytest.mark.parametrize("max_wait", [0.0, 0.001])
 def test_threads_get_their_own_answers(workers, max_wait):
-    p = ms.DynamicBatcher(
-        lambda xs: [x * 10 for x in xs], max_batch_size=8, workers=workers, max_wait=max_wait
-    )
+    p = ms.DynamicBatcher(tenfold, max_batch_size=8, workers=workers, max_wait=max_wait)
 
     def ask(start):
         assert [p(n) for n in range(start, start + 50)] == [

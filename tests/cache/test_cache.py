@@ -236,12 +236,24 @@ def test_a_closed_cache_remembers_when_it_is_opened_again(ask):
     assert model.calls == 1
 
 
-def test_closing_lets_what_is_running_land():
+def by_close(p, **options):
+    p.close(**options)
+
+
+def by_aclose(p, **options):
+    asyncio.run(p.aclose(**options))
+
+
+by_both_closes = pytest.mark.parametrize("close", [by_close, by_aclose])
+
+
+@by_both_closes
+def test_closing_lets_what_is_running_land(close):
     gate = GatedPredictor(str.upper)
     cache = ms.PredictionCache(gate, maxsize=8)
     call = start(cache, "a")
     gate.wait_entered()
-    closed = start(cache.close)
+    closed = start(close, cache)
     until(lambda: cache.life.closed)
     gate.open()
 
@@ -249,13 +261,14 @@ def test_closing_lets_what_is_running_land():
     assert outcome(closed) is None
 
 
-def test_closing_without_draining_waits_for_nobody():
+@by_both_closes
+@pytest.mark.parametrize("options", [{"drain": False}, {"timeout": 0.0}], ids=str)
+def test_closing_without_draining_waits_for_nobody(close, options):
     gate = GatedPredictor(str.upper)
     cache = ms.PredictionCache(gate, maxsize=8)
     call = start(cache, "a")
     gate.wait_entered()
-    assert outcome(start(cache.close, drain=False)) is None
-    assert outcome(start(lambda: asyncio.run(cache.aclose(drain=False)))) is None
+    assert outcome(start(close, cache, **options)) is None
     gate.open()
 
     assert outcome(call) == "A"

@@ -410,9 +410,40 @@ def test_a_table_knows_the_loops_that_its_runs_need():
     assert not cache.needs_this_loop()
 
 
+def test_what_happens_when_an_answer_is_dropped_may_ask_the_cache():
+    class Last:
+        def __del__(self):
+            dropped.append(cache("b"))
+
+    dropped = []
+    cache = ms.PredictionCache(lambda x: x if x == "b" else Last(), maxsize=1)
+    outcome(start(cache, "a"))
+    assert outcome(start(cache, "c")) is not None
+
+    assert dropped == ["b"]
+
+
 def test_expiry_is_infinite_without_ttl():
     cache = counted(maxsize=8)
     cache("a")
     [entry] = cache._table._store.values()
 
     assert entry.expires == math.inf
+
+
+def test_a_run_that_began_before_a_fork_ends_for_itself_alone():
+    gate = GatedPredictor(str.upper)
+    cache = ms.PredictionCache(gate, maxsize=8)
+    before = start(cache, "a")
+    gate.wait_entered()
+    cache.after_fork()
+    after = start(cache, "a")
+    gate.wait_entered(2)
+    gate.open_one()
+    assert outcome(before) == "A"
+    joiner = start(list, cache.map(["b", "a"]))
+    gate.wait_entered(3)
+    gate.open()
+
+    assert outcome(after) == "A"
+    assert outcome(joiner) == ["B", "A"]

@@ -6,11 +6,17 @@ import json
 import pytest
 
 import modelserve as ms
-from modelserve.predictor import Primitive, walk
+from modelserve.predictor import Primitive
 from modelserve.typing import Predictor
 from tests.contract.calling import by_every_face
 from tests.contract.leaves import Refusal
 from tests.contract.primitives import Traffic, every, totals
+
+
+def places(p, path=()):
+    """List every place of a tree with its path, parents first."""
+    below = [each for name, part in p.parts.items() for each in places(part, (*path, name))]
+    return [(path, p), *below]
 
 
 @every()
@@ -79,16 +85,27 @@ def test_describe_draws_every_part_with_live_counts(case):
     cold = ms.describe(p)
     p("a")
     lines = ms.describe(p).splitlines()
-    nodes = list(walk(p))
 
     assert ms.describe(p) != cold
-    assert len(lines) == len(nodes)
-    for line, node in zip(lines, nodes, strict=True):
-        label = f"{node.part.kind} {node.part.name} [{node.level}] {node.part.summary()}"
-        place = "".join(node.path[-1:])
-        stem, drawn = line[: 3 * len(node.path)], line[3 * len(node.path) :]
+    for line, (path, part) in zip(lines, places(p), strict=True):
+        stem, drawn = line[: 3 * len(path)], line[3 * len(path) :]
+        label = f"{part.kind} {part.name} ["
         assert set(stem) <= set(" │├└─")
-        assert drawn in {label, f"{place}: {label}"}
+        assert drawn.startswith((label, "".join(path[-1:]) + ": " + label))
+        assert line.endswith(f"] {part.summary()}")
+
+
+@every()
+def test_describe_tells_items_from_batches(case):
+    p = case.make(case.leaf())
+    levels = [line.partition("[")[2].partition("]")[0] for line in ms.describe(p).splitlines()]
+    at = {path: level for (path, _), level in zip(places(p), levels, strict=True)}
+
+    assert set(levels) <= {"item", "batch"}
+    for path, part in places(p):
+        if part.kind == "DynamicBatcher":
+            assert at[path] == "item"
+            assert {at[below] for below in at if below and below[:-1] == path} == {"batch"}
 
 
 @every()
@@ -105,7 +122,7 @@ def test_health_names_every_part(case):
 
     assert health.live
     assert health.ready
-    assert set(health.parts) == {"/".join((p.name, *node.path)) for node in walk(p)}
+    assert list(health.parts) == ["/".join((p.name, *path)) for path, _ in places(p)]
 
 
 @by_every_face
@@ -118,7 +135,7 @@ def test_record_holds_the_facts_of_a_call_as_json(case, ask):
     assert json.loads(json.dumps(r.record, allow_nan=False)) == r.record
     names = [key.rpartition(".") for key in r.record]
     assert {field for _, _, field in names} == case.facts
-    assert {part for part, _, _ in names} <= {node.part.name for node in walk(p)}
+    assert {part for part, _, _ in names} <= {part.name for _, part in places(p)}
 
 
 @by_every_face

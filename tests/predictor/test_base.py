@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import os
 import pickle
 import subprocess
 import sys
@@ -187,7 +188,7 @@ class TestBare:
             async with bare:
                 await ms.awarm(bare, 1)
 
-        bare = Bare(Bare())
+        bare = Bare(ms.predictor(lambda x: x, name="same"))
         with bare:
             assert ms.health(bare).ready
             ms.warm(bare, 1)
@@ -238,7 +239,7 @@ def elsewhere(p, x):
         capture_output=True,
         timeout=LIMIT,
         check=False,
-        env={"PYTHONPATH": ":".join(path or "." for path in sys.path)},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(path or "." for path in sys.path)},
     )
     assert done.returncode == 0, done.stderr.decode()
     return done.stdout.decode().strip()

@@ -1,0 +1,33 @@
+"""Modules that are imported when they are needed."""
+
+import pytest
+
+from modelserve.predictor._lazy import LazyModule
+from tests.support.processes import fresh
+
+
+def test_imports_at_the_first_name_and_then_knows_them_all():
+    code = """
+import sys
+from modelserve.predictor._lazy import LazyModule
+module = LazyModule("wave")
+print("wave" in sys.modules, module.open is __import__("wave").open, "Error" in vars(module))
+"""
+    assert fresh(code) == "False True True\n"
+
+
+def test_what_the_module_lacks_is_missing():
+    with pytest.raises(AttributeError, match="no attribute 'absent'"):
+        _ = LazyModule("math").absent
+
+
+def test_sync_trees_need_no_asyncio():
+    code = """
+import sys
+import modelserve as ms
+p = ms.PredictionCache(ms.DynamicBatcher(lambda xs: xs), maxsize=8)
+with ms.request(timeout=30.0):
+    print(p(1), ms.predictor(str.upper)("a"), "asyncio" in sys.modules)
+p.close()
+"""
+    assert fresh(code).startswith("1 A ")
