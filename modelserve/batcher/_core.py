@@ -299,6 +299,14 @@ class Core:
         self.settle([*outcomes, *((item.sink, None, Closed(closed)) for item in waiting)])
         return len(waiting)
 
+    def fail(self, lanes: Lanes[Item], error: BaseException) -> None:
+        """Fail all that is queued where even looking at it has failed, as by a broken clock."""
+        with self.lock:
+            items = lanes.clear()
+            self._queued -= len(items)
+        failure = self.broken(error)
+        self.settle([(item.sink, None, own(failure)) for item in items])
+
     def settle(self, outcomes: list[Outcome]) -> None:
         """Hand over answers, and tell those who wait until nothing is pending."""
         deliver(outcomes)

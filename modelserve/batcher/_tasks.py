@@ -87,7 +87,10 @@ class LoopQueue:
         """Take leave of a task: cancelled, even before its first step, it leaves nobody waiting."""
         self._tasks.discard(task)
         self._free += 1
-        if task.cancelled() or task.exception() is not None:
+        error = None if task.cancelled() else task.exception()
+        if isinstance(error, Exception):
+            self.core.fail(self._lanes, error)
+        elif task.cancelled() or error is not None:  # the loop ends
             self.cancel_queued()
         elif len(self._lanes):  # pushed after the task had looked for the last time
             self.look()

@@ -111,6 +111,12 @@ class Workers:
             self._start()
         return batch, pause
 
+    def broke(self, error: BaseException) -> None:
+        """Leave nobody waiting for a worker that ends of an error; the next call starts another."""
+        with self.core.lock:
+            self._alive -= 1
+        self.core.fail(self._lanes, error)
+
     def wake(self) -> None:
         """Have every parked worker look again."""
         with self.core.lock:
@@ -131,6 +137,13 @@ def _work(place: Place) -> None:
     while True:
         place.lock.acquire()
         workers, place.workers = place.workers, None
-        if workers is None or not workers.serve(place):
+        if workers is None:
+            return
+        try:
+            parks = workers.serve(place)
+        except BaseException as error:  # noqa: BLE001 - of a clock, that callers must hear of
+            workers.broke(error)
+            return
+        if not parks:
             return
         del workers

@@ -9,7 +9,7 @@ from typing import Any
 from modelserve.cache._flight import Abandoned, Flight
 from modelserve.cache._table import Table
 from modelserve.cache._witness import Witness
-from modelserve.predictor import Primitive, ThreadSink, aio, hop
+from modelserve.predictor import Primitive, ThreadSink, aio, crowd_of, hop
 from modelserve.request import Request, in_scope
 
 Leads = list[tuple[Flight, Any]]
@@ -32,7 +32,7 @@ class Filler:
         shared = leads[0][0].run.scope
         shared.depth += 1
         try:
-            hop(sink, self._fill, leads, self._part.name, scope=shared)
+            hop(sink, self._fill, leads, self._part.name, crowd_of(self._table), scope=shared)
         except BaseException:
             self.abandon(leads)
             raise

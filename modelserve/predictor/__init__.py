@@ -21,6 +21,7 @@ from modelserve.predictor._names import name_of
 from modelserve.predictor._threads import (
     background_loop,
     block_on,
+    crowd_of,
     end_pools,
     hop,
     refuse_on_loop,
@@ -58,6 +59,7 @@ __all__ = [
     "block_on",
     "check_call",
     "chunks",
+    "crowd_of",
     "deliver",
     "describe",
     "each",

@@ -42,18 +42,15 @@ class Home:
 
     def own(self, template: P) -> P:
         """Return the instance's own predictor, made at the first access by any thread."""
-        made: Any = self.made.get(template)
-        if made is None:
-            on_fork(_guard)
-            with _guard.lock:
-                made = self.made.get(template)
-                if made is None:
-                    made = template.rebuilt(self)
-                    if template.life.attribute is not None:
-                        made.life.method = self.instance, template.life.attribute
-                    self.made[template] = made
-        own: P = made
-        return own
+        on_fork(_guard)
+        with _guard.lock:
+            made: P | None = self.made.get(template)
+            if made is None:
+                made = template.rebuilt(self)
+                if template.life.attribute is not None:
+                    made.life.method = self.instance, template.life.attribute
+                self.made[template] = made
+            return made
 
     def __reduce__(self) -> tuple[type[Home], tuple[()]]:
         """Copy and pickle empty: another instance makes predictors of its own."""
@@ -67,27 +64,24 @@ def home_of(instance: object) -> Home:
     kept here and reach them by a proxy, as nothing kept here may keep them alive.
     """
     kept: dict[str, Any] | None = getattr(instance, "__dict__", None)
-    if not isinstance(kept, dict):
-        return _slotted.get(id(instance)) or _home_of_slotted(instance)
-    home: Home | None = kept.get(KEY)
-    if home is None or home.instance is not instance:  # copied along with all else
-        with _guard.lock:
-            home = kept.get(KEY)
-            if home is None or home.instance is not instance:
-                home = kept[KEY] = Home(instance)
-    return home
+    with _guard.lock:
+        if not isinstance(kept, dict):
+            return _home_of_slotted(instance)
+        home: Home | None = kept.get(KEY)
+        if home is None or home.instance is not instance:  # copied along with all else
+            home = kept[KEY] = Home(instance)
+        return home
 
 
 def _home_of_slotted(instance: object) -> Home:
-    with _guard.lock:
-        if id(instance) not in _slotted:
-            try:
-                gone = weakref.finalize(instance, _slotted.pop, id(instance), None)
-            except TypeError:
-                raise TypeError(
-                    f"{type(instance).__name__} has __slots__ without '__weakref__': add it, so "
-                    "that a decorated method can keep one predictor an instance"
-                ) from None
-            gone.atexit = False
-            _slotted[id(instance)] = Home(weakref.proxy(instance))
-        return _slotted[id(instance)]
+    if id(instance) not in _slotted:
+        try:
+            gone = weakref.finalize(instance, _slotted.pop, id(instance), None)
+        except TypeError:
+            raise TypeError(
+                f"{type(instance).__name__} has __slots__ without '__weakref__': add it, so "
+                "that a decorated method can keep one predictor an instance"
+            ) from None
+        gone.atexit = False
+        _slotted[id(instance)] = Home(weakref.proxy(instance))
+    return _slotted[id(instance)]

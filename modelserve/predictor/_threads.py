@@ -33,6 +33,9 @@ In = TypeVar("In")
 POOL_SIZE = 16
 """Threads a pool: enough to keep cores busy while some calls wait for I/O."""
 
+CROWD, CROWD_SIZE = -1, 1024
+"""The pool for callers that block, in place of a depth, and its threads: one for each of them."""
+
 
 class Threads:
     """The pools and the background loop of this process."""
@@ -47,15 +50,21 @@ class Threads:
 
     def pool(self, scope: Request) -> Executor:
         """Return the pool for calls that hopped as often, on behalf of who shares them."""
-        depth = scope.depth
+        return self._pool(self if scope.owner is None else scope.owner, scope.depth, POOL_SIZE)
+
+    def crowd(self, owner: object) -> Executor:
+        """Return the pool for work that callers wait for who block a thread of their own."""
+        return self._pool(owner, CROWD, CROWD_SIZE)
+
+    def _pool(self, owner: object, depth: int, size: int) -> Executor:
         with self._lock:
-            pools = self._pools.setdefault(self if scope.owner is None else scope.owner, {})
+            pools = self._pools.setdefault(owner, {})
             pool = pools.get(depth)
             if pool is None:
                 from concurrent.futures import ThreadPoolExecutor
 
                 on_fork(self)
-                pool = ThreadPoolExecutor(POOL_SIZE, thread_name_prefix=f"modelserve-{depth}")
+                pool = ThreadPoolExecutor(size, thread_name_prefix=f"modelserve-{depth}")
                 pools[depth] = pool
             return pool
 
@@ -82,6 +91,7 @@ class Threads:
 threads = Threads()
 
 
+crowd_of = threads.crowd
 end_pools = threads.end
 
 

@@ -12,7 +12,7 @@ from modelserve.predictor._aio import TICK
 from tests.batcher.asking import LIMIT, in_threads, run
 from tests.support.virtual import explore, here
 
-SCHEDULES = range(1500)
+SCHEDULES = range(1200)
 
 
 class Poison(Exception):

@@ -307,3 +307,26 @@ def test_what_was_pushed_after_the_last_look_is_run(workers):
         queue.push(Item("x", FutureSink(future), None, 0.0, 1), None, None)
 
     assert run(main) == "x"
+
+
+def test_a_clock_that_breaks_ends_no_call_in_silence_and_no_batcher():
+    looks = iter([0.0, OSError("the clock is broken")])
+
+    def clock():
+        look = next(looks, 0.0)
+        if isinstance(look, Exception):
+            raise look
+        return look
+
+    async def answer(xs):
+        return xs
+
+    batcher = ms.DynamicBatcher(answer, clock=clock, name="timed")
+
+    async def main():
+        with pytest.raises(RuntimeError, match="'timed' could not finish a batch") as caught:
+            await batcher.acall("first")
+        assert isinstance(caught.value.__cause__, OSError)
+        assert await batcher.acall("second") == "second"
+
+    asyncio.run(main())

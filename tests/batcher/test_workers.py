@@ -1,4 +1,5 @@
 import gc
+import math
 import threading
 import weakref
 from contextvars import ContextVar
@@ -358,3 +359,28 @@ def test_threads_get_their_own_answers(workers, max_wait):
     assert (p.stats.calls, p.stats.items, p.stats.queued) == (800, 800, 0)
     assert p.stats.mean_batch_size <= 8
     p.close(timeout=LIMIT)
+
+
+class ClockThatBreaks:
+    """A clock that fails at one of its calls."""
+
+    def __init__(self):
+        self.fails_in = math.inf
+
+    def __call__(self):
+        self.fails_in -= 1
+        if not self.fails_in:
+            raise OSError("the clock is broken")
+        return 0.0
+
+
+def test_a_clock_that_breaks_ends_no_call_in_silence_and_no_batcher():
+    clock = ClockThatBreaks()
+    batcher = ms.DynamicBatcher(same, clock=clock, name="timed")
+    assert batcher("first") == "first"
+    clock.fails_in = 2  # the caller looks once, the worker then
+    with pytest.raises(RuntimeError, match="'timed' could not finish a batch") as caught:
+        batcher("second")
+    assert isinstance(caught.value.__cause__, OSError)
+    assert batcher("third") == "third"
+    assert batcher.stats.queued == 0

@@ -1,11 +1,15 @@
 """Ways to ask a cache at once from threads and tasks; each waiting has a limit."""
 
 import asyncio
+import itertools
 import time
 
-from tests.contract.calling import LIMIT, start
+import pytest
 
-__all__ = ["LIMIT", "outcome", "run", "start", "until"]
+import modelserve as ms
+from tests.contract.calling import LIMIT, start, taken
+
+__all__ = ["LIMIT", "both", "by_amap", "by_map", "counted", "outcome", "run", "start", "until"]
 
 
 def until(condition):
@@ -30,3 +34,20 @@ def outcome(future):
     """Return what a future came to: its result or its error."""
     error = future.exception(LIMIT)
     return future.result() if error is None else error
+
+
+def counted(**options):
+    """Make a cache whose answers are told apart by when they were made."""
+    numbers = itertools.count(1)
+    return ms.PredictionCache(lambda x: (x, next(numbers)), name="cache", **options)
+
+
+def by_map(p, xs, **options):
+    return list(p.map(xs, **options))
+
+
+def by_amap(p, xs, **options):
+    return run(lambda: taken(p.amap(xs, **options)))
+
+
+both = pytest.mark.parametrize("ask", [by_map, by_amap])

@@ -85,11 +85,26 @@ def test_a_pool_that_takes_nothing_leaves_nobody_waiting(monkeypatch):
     shut.shutdown()
     cache = ms.PredictionCache(str.upper, maxsize=8)
     with monkeypatch.context() as patch, ms.request(timeout=LIMIT):
-        patch.setattr(_threads.threads, "pool", lambda scope: shut)
+        patch.setattr(_threads.threads, "_pool", lambda *_: shut)
         with pytest.raises(RuntimeError, match="cannot schedule"):
             cache("a")
 
     assert outcome(start(cache, "a")) == "A"
+
+
+def test_callers_with_a_deadline_run_as_many_at_once_as_there_are():
+    many = _threads.POOL_SIZE + 4
+    gate = GatedPredictor(str.upper)
+    cache = ms.PredictionCache(gate, maxsize=many)
+
+    def ask(x):
+        with ms.request(timeout=LIMIT):
+            return cache(x)
+
+    callers = [start(ask, f"a{number}") for number in range(many)]
+    gate.wait_entered(many)
+    gate.open()
+    assert [outcome(caller) for caller in callers] == [f"A{number}" for number in range(many)]
 
 
 # Loops that end

@@ -360,20 +360,20 @@ class TestFunctions:
     def test_closing_without_draining_or_in_vain_waits_no_longer(self):
         gate = GatedPredictor(limit=LIMIT)
         p = ms.predictor(gate)
-        for options in ({"drain": False}, {"timeout": 0.0}, {"timeout": -1.0}):
+        for n, options in enumerate(({"drain": False}, {"timeout": 0.0}, {"timeout": -1.0})):
             p.open()
             calling = start(asyncio.run, p.acall(1))
-            gate.wait_entered(gate.entered + 1)
+            gate.wait_entered(n + 1)
             p.close(**options)
             gate.open_one()
             assert calling.result(LIMIT) == 1
 
     def test_aclose_waits_no_longer_than_asked(self):
         async def main():
-            for options in ({"drain": False}, {"timeout": 0.0}):
+            for n, options in enumerate(({"drain": False}, {"timeout": 0.0})):
                 await p.aopen()
                 calling = asyncio.create_task(p.acall(1))
-                await gate.await_entered(gate.entered + 1)
+                await gate.await_entered(n + 1)
                 await p.aclose(**options)
                 with pytest.raises(ms.Closed):
                     await p.acall(2)

@@ -1,0 +1,140 @@
+import asyncio
+import gc
+import pickle
+
+import cachetools
+import numpy as np
+import pytest
+
+import modelserve as ms
+from modelserve.testing import GatedPredictor
+from tests.cache.asking import counted, outcome, start, until
+
+
+def test_the_least_recently_used_entry_goes_first():
+    cache = counted(maxsize=2)
+    made = {x: cache(x) for x in "ab"}
+    assert cache("a") == made["a"]
+    cache("c")
+
+    assert cache("a") == made["a"]
+    assert cache("b") != made["b"]
+    assert cache.stats.entries == 2
+
+
+STORES = {
+    "dict": dict,
+    "LRU": lambda: cachetools.LRUCache(8),
+    "LFU": lambda: cachetools.LFUCache(8),
+    "FIFO": lambda: cachetools.FIFOCache(8),
+    "RR": lambda: cachetools.RRCache(8),
+    "TTL": lambda: cachetools.TTLCache(8, ttl=3600.0),
+    "TLRU": lambda: cachetools.TLRUCache(8, ttu=lambda key, entry, now: now + 3600.0),
+}
+
+
+@pytest.mark.parametrize("make", STORES.values(), ids=STORES)
+def test_any_mapping_is_a_store(make):
+    store = make()
+    cache = counted(store=store)
+    made = [cache(x) for x in "ab"]
+
+    assert [cache(x) for x in "ab"] == made
+    assert cache.stats[:3] == (2, 2, 2)
+    assert len(store) == 2
+
+
+def test_a_store_measures_answers_by_its_own_rule():
+    store = cachetools.LRUCache(100, getsizeof=lambda entry: entry.value.nbytes)
+    cache = ms.PredictionCache(np.zeros, store=store, name="cache")
+    cache(10)
+
+    assert store.currsize == 80
+    cache(5)
+    assert (store.currsize, cache.stats.entries) == (40, 1)
+
+
+def test_an_answer_larger_than_the_whole_store_is_given_and_not_kept():
+    store = cachetools.LRUCache(100, getsizeof=lambda entry: entry.value.nbytes)
+    cache = ms.PredictionCache(np.zeros, store=store, name="cache")
+
+    assert [len(cache(1000)), len(cache(1000))] == [1000, 1000]
+    assert [len(y) for y in cache.map([1000, 2])] == [1000, 2]
+    assert cache.stats == (1, 0, 4, 0, 0, 0, 3, 0)
+
+
+class Failing(dict):
+    """A store that fails, at reading or at writing."""
+
+    def __init__(self, reads, writes):
+        self.fails = {"reads": reads, "writes": writes}
+
+    def __getitem__(self, key):
+        if self.fails["reads"]:
+            raise OSError("cannot read")
+        return super().__getitem__(key)
+
+    def __setitem__(self, key, value):
+        if self.fails["writes"]:
+            raise OSError("cannot write")
+        super().__setitem__(key, value)
+
+
+@pytest.mark.parametrize("fails", [(True, False), (False, True)])
+def test_a_store_that_fails_fails_the_call_and_leaves_nobody_waiting(fails):
+    store = Failing(*fails)
+    cache = counted(store=store)
+    for ask in (cache, lambda x: list(cache.map([x, "b"])), lambda x: asyncio.run(cache.acall(x))):
+        assert isinstance(outcome(start(ask, "a")), OSError)
+    store.fails = dict.fromkeys(store.fails)
+
+    assert outcome(start(cache, "a"))[0] == "a"
+
+
+def test_who_joined_gets_the_error_of_the_store():
+    gate = GatedPredictor()
+    cache = ms.PredictionCache(gate, store=Failing(reads=False, writes=True))
+    leader = start(cache, "a")
+    gate.wait_entered()
+    follower = start(cache, "a")
+    until(lambda: cache.stats.joins == 1)
+    gate.open()
+
+    assert {type(outcome(leader)), type(outcome(follower))} == {OSError}
+
+
+def test_two_caches_share_no_store():
+    store = {}
+    one = counted(store=store)
+    with pytest.raises(ValueError, match="store= belongs to another cache"):
+        counted(store=store)
+
+    assert one("a") == ("a", 1)
+    del one
+    gc.collect()
+    assert counted(store=store).stats.entries == 1
+
+
+def test_a_decorated_method_has_no_store():
+    class Service:
+        @ms.cached(store={})
+        def answer(self, x):
+            return x
+
+    with pytest.raises(ValueError, match="over a decorated method maxsize="):
+        _ = Service().answer
+
+
+def echo(x):
+    return [x]
+
+
+def test_a_pickled_cache_brings_no_answers_along():
+    cache = ms.PredictionCache(echo, store={}, name="cache")
+    cache("a")
+    twin = pickle.loads(pickle.dumps(cache))  # noqa: S301 - our own
+
+    assert twin("a") == ["a"]
+    assert twin.stats[:3] == (1, 0, 1)
+    assert cache("a") == ["a"]
+    assert cache.stats.hits == 1
