@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import sys
-import threading
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Mapping
 from types import MappingProxyType
 from typing import (
@@ -38,21 +37,17 @@ Level = Literal["item", "batch", "any"]
 class Counter:
     """A count that threads add to without a lock: ``next(counter.numbers)`` adds one."""
 
-    __slots__ = ("_lock", "_reads", "numbers")
+    __slots__ = ("numbers",)
 
     def __init__(self) -> None:
         self.numbers = itertools.count()
-        self._lock = threading.Lock()
-        self._reads = 0
 
     def add(self) -> None:
         next(self.numbers)
 
     def read(self) -> int:
-        with self._lock:
-            value = next(self.numbers) - self._reads
-            self._reads += 1
-        return value
+        """Read the next number where it is shown: taking it would count, and need a lock."""
+        return int(repr(self.numbers).removeprefix("count(").removesuffix(")"))
 
 
 class PartHealth(NamedTuple):

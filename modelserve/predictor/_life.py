@@ -8,6 +8,8 @@ import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from modelserve.predictor._fork import on_fork
+
 if TYPE_CHECKING:
     from modelserve.predictor._base import Primitive
 
@@ -15,16 +17,20 @@ if TYPE_CHECKING:
 class Life:
     """How often a part was opened, and whether it is closed."""
 
-    __slots__ = ("attribute", "closed", "lock", "method", "opens")
+    __slots__ = ("__weakref__", "attribute", "closed", "lock", "method", "opens")
 
     def __init__(self) -> None:
-        self.lock = threading.Lock()
+        self.after_fork()
         self.opens = 0
         self.closed = False
         self.attribute: str | None = None
         self.method: tuple[object, str] | None = None
 
+    def after_fork(self) -> None:
+        self.lock = threading.Lock()
+
     def enter(self) -> None:
+        on_fork(self)
         with self.lock:
             self.opens += 1
             self.closed = False

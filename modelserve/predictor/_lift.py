@@ -92,7 +92,7 @@ class Function(Primitive[In, Out]):
         super().__init__(name or name_of(fn), parts, Spec(_again, (fn, *used), options))
         self.is_async = self.is_async or self._colour is ASYNC
         self.unbound = self.unbound or self._is_method
-        self._slow = self.is_async
+        self._slow = self.is_async or self.unbound
         wraps(self, fn)
 
     @property
@@ -118,15 +118,20 @@ class Function(Primitive[In, Out]):
 
     def _slowly(self, x: In, scope: Request | None) -> Out:
         """Call the function where there is more to look at: a deadline, a loop, the end."""
-        if scope is not None:
-            scope.check(self.name)
-        if self.life.closed:
-            raise self.closed_error()
+        self._check(scope)
         if self.is_async:
             if self._colour is ASYNC:
                 return _threads.block_on(self.acall, x, self.name)
             _threads.refuse_on_loop(self.name)
         return self._run(x, scope)
+
+    def _check(self, scope: Request | None) -> None:
+        if scope is not None:
+            scope.check(self.name)
+        if self.life.closed:
+            raise self.closed_error()
+        if self.unbound:
+            raise TypeError(f"{self.name!r} is a method: call that of an instance")
 
     def _run(self, x: In, scope: Request | None) -> Out:
         if scope is None or not scope.warming:
@@ -160,10 +165,7 @@ class Function(Primitive[In, Out]):
     async def acall(self, x: In, /) -> Out:
         """Await the function, or run it on a thread of the library's own."""
         scope = current()
-        if scope is not None:
-            scope.check(self.name)
-        if self.life.closed:
-            raise self.closed_error()
+        self._check(scope)
         loop = aio.here()
         self._inside.enter(loop)
         try:
@@ -171,13 +173,20 @@ class Function(Primitive[In, Out]):
                 return await self._await(x, scope)
             if self._executor is inline:
                 return self._run(x, scope)
-            sink = aio.sink()
-            executor = cast("Executor | None", self._executor)
-            _threads.hop(sink, lambda x: self._run(x, scope), x, self.name, executor)
-            y: Out = await aio.wait(sink, scope, self.name)
-            return y
+            return await self._hop(x, scope)
         finally:
             self._inside.leave(loop)
+
+    async def _hop(self, x: In, scope: Request | None) -> Out:
+        sink = aio.sink()
+
+        def run(x: In) -> Out | None:
+            return None if sink.done() else self._run(x, scope)  # None if nobody waits any more
+
+        executor = cast("Executor | None", self._executor)
+        _threads.hop(sink, run, x, self.name, executor)
+        y: Out = await aio.wait(sink, scope, self.name)
+        return y
 
     async def _await(self, x: In, scope: Request | None) -> Out:
         if scope is None or not scope.warming:
@@ -202,7 +211,7 @@ class Function(Primitive[In, Out]):
 
     def start(self) -> None:
         """Take calls, again if it was closed."""
-        self._slow = self.is_async
+        self._slow = self.is_async or self.unbound
 
     def needs_this_loop(self) -> bool:
         """Whether a call is in progress on the loop of this thread."""

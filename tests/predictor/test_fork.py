@@ -120,3 +120,23 @@ def test_a_child_forked_on_a_running_loop_has_loops_of_its_own():
         return there, await p.acall(2)
 
     assert asyncio.run(main()) == ("6", 4)
+
+
+def test_a_child_forked_while_another_thread_held_a_life_opens_and_closes():
+    def hold():
+        with p.life.lock:
+            held.set()
+            assert free.wait(LIMIT)
+
+    p = ms.predictor(str.upper)
+    with p:
+        held, free = threading.Event(), threading.Event()
+        holder = start(hold)
+        assert held.wait(LIMIT)
+        try:
+            assert in_child(lambda: (p.open(), p("a"), p.close(), p.close())) == (
+                "(None, 'A', None, None)"
+            )
+        finally:
+            free.set()
+        holder.result(LIMIT)

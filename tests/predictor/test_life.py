@@ -5,10 +5,8 @@ import threading
 
 import pytest
 
-import modelserve as ms
 from modelserve.predictor import Primitive, Spec
 from modelserve.predictor._life import postorder
-from modelserve.testing import GatedPredictor
 from tests.contract.calling import LIMIT, start
 
 
@@ -340,87 +338,3 @@ def test_threads_that_open_and_close_at_once_leave_it_as_it_was():
         for thread in [start(use) for _ in range(8)]:
             thread.result(LIMIT)
         assert set(opens(top).values()) == {1}
-
-
-class TestFunctions:
-    def test_closing_waits_for_calls_that_have_yet_to_reach_their_parts(self):
-        gate = GatedPredictor(limit=LIMIT)
-        last = ms.predictor(lambda x: x + 1, name="last")
-        p = ms.predictor(lambda x: last(gate(x)), uses=[last], name="p")
-        calling = start(asyncio.run, p.acall(1))
-        gate.wait_entered()
-        closing = start(p.close)
-        gate.open()
-
-        assert calling.result(LIMIT) == 2
-        closing.result(LIMIT)
-        with pytest.raises(ms.Closed):
-            last(1)
-
-    def test_closing_without_draining_or_in_vain_waits_no_longer(self):
-        gate = GatedPredictor(limit=LIMIT)
-        p = ms.predictor(gate)
-        for n, options in enumerate(({"drain": False}, {"timeout": 0.0}, {"timeout": -1.0})):
-            p.open()
-            calling = start(asyncio.run, p.acall(1))
-            gate.wait_entered(n + 1)
-            p.close(**options)
-            gate.open_one()
-            assert calling.result(LIMIT) == 1
-
-    def test_aclose_waits_no_longer_than_asked(self):
-        async def main():
-            for n, options in enumerate(({"drain": False}, {"timeout": 0.0})):
-                await p.aopen()
-                calling = asyncio.create_task(p.acall(1))
-                await gate.await_entered(n + 1)
-                await p.aclose(**options)
-                with pytest.raises(ms.Closed):
-                    await p.acall(2)
-                gate.open_one()
-                assert await calling == 1
-
-        gate = GatedPredictor.asynchronous(limit=LIMIT)
-        p = ms.predictor(gate)
-        asyncio.run(main())
-
-    def test_closing_on_the_loop_of_a_call_is_refused(self):
-        async def main():
-            calling = asyncio.create_task(p.acall(1))
-            await gate.await_entered()
-            with pytest.raises(RuntimeError, match=r"`await p\.aclose\(\)`"):
-                p.close()
-            gate.open()
-            await p.aclose()
-            return await calling
-
-        gate = GatedPredictor.asynchronous(limit=LIMIT)
-        p = ms.predictor(gate)
-
-        assert asyncio.run(main()) == 1
-
-    def test_a_loop_that_closed_on_calls_is_not_waited_for(self):
-        async def leave():
-            calling = asyncio.create_task(p.acall(1))
-            await gate.await_entered()
-            return calling
-
-        gate = GatedPredictor.asynchronous(limit=LIMIT)
-        p = ms.predictor(gate)
-        loop = asyncio.new_event_loop()
-        left = loop.run_until_complete(leave())
-        loop.close()
-        p.close()
-
-        assert not left.done()
-        left.get_coro().close()
-        left._log_destroy_pending = False
-
-    def test_each_face_of_a_closed_one_says_how_to_open_it(self):
-        p = ms.predictor(str.upper)
-        p.close()
-        for ask in (p, lambda x: asyncio.run(p.acall(x)), lambda x: list(p.map(x))):
-            with pytest.raises(ms.Closed, match="'upper' is closed: open it again with `with"):
-                ask("a")
-        with p:
-            assert p("a") == "A"

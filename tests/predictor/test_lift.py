@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import functools
 import inspect
 import pickle
 import threading
@@ -11,7 +10,6 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 import modelserve as ms
-from modelserve.predictor import Function, lift
 from modelserve.testing import GatedPredictor
 from tests.contract.calling import LIMIT, by_every_face, start, taken
 
@@ -30,145 +28,8 @@ def scaled(x, factor=2, *, offset=0):
 
 
 class Doubler:
-    def __call__(self, x):
-        return 2 * x
-
-    def method(self, x):
-        return 2 * x
-
     async def amethod(self, x):
         return 2 * x
-
-    @classmethod
-    def of_class(cls, x):
-        return 2 * x
-
-    @staticmethod
-    def static(x):
-        return 2 * x
-
-    @staticmethod
-    async def astatic(x):
-        return 2 * x
-
-    def of_two(self, x, y):
-        return x * y
-
-    def of_none(self):
-        return 0
-
-    def generate(self, x):
-        yield x
-
-
-class AsyncDoubler:
-    func = "an attribute of its own"
-
-    async def __call__(self, x):
-        return 2 * x
-
-
-class Generates:
-    def __call__(self, x):
-        yield x
-
-
-class AsyncGenerates:
-    async def __call__(self, x):
-        yield x
-
-
-def two(x, y):
-    return x, y
-
-
-def keyword(x, *, key):
-    return x, key
-
-
-def nothing():
-    return 0
-
-
-def only_keywords(**options):
-    return options
-
-
-def generate(x):
-    yield x
-
-
-async def agenerate(x):
-    yield x
-
-
-LIFTED = {
-    "a function": (double, False),
-    "an async function": (adouble, True),
-    "defaults": (scaled, False),
-    "a partial": (functools.partial(scaled, factor=2), False),
-    "a partial of an async function": (functools.partial(adouble), True),
-    "a partial of an async object": (functools.partial(AsyncDoubler()), True),
-    "an object": (Doubler(), False),
-    "an async object": (AsyncDoubler(), True),
-    "a method": (Doubler().method, False),
-    "an async method": (Doubler().amethod, True),
-    "a class method": (Doubler.of_class, False),
-    "a static method": (Doubler.static, False),
-    "a bare static method": (vars(Doubler)["static"], False),
-    "a bare async static method": (vars(Doubler)["astatic"], True),
-    "a builtin method": ((2).__mul__, False),
-    "a lambda": (lambda x: 2 * x, False),
-    "any number of inputs": (lambda *xs: 2 * xs[0], False),
-    "a default alone": (lambda x=0: 2 * x, False),
-    "a remembering function": (functools.lru_cache(double), False),
-}
-REFUSED = {
-    "nothing callable": (3, "3 is not callable"),
-    "no input": (nothing, "'nothing' takes 0 required arguments.*takes one"),
-    "keywords only": (only_keywords, "'only_keywords' takes 0 required"),
-    "two inputs": (two, "'two' takes 2 required arguments.*pack several values"),
-    "a method of two inputs": (Doubler().of_two, "'of_two' takes 2 required"),
-    "an unbound method of two inputs": (Doubler.of_two, "'of_two' takes 2 required"),
-    "an unbound method of none": (Doubler.of_none, "'of_none' takes 0 required"),
-    "a builtin of two inputs": (pow, "'pow' takes 2 required"),
-    "an unbound builtin of two inputs": (list.insert, "'insert' takes 3 required"),
-    "a required keyword": (keyword, "'keyword' requires the keyword 'key'"),
-    "a class": (Doubler, "Doubler is a class: pass an instance"),
-    "a class method that is not bound": (vars(Doubler)["of_class"], "not callable"),
-    "a generator function": (generate, "'generate' is a generator function.*return a list"),
-    "an async generator function": (agenerate, "'agenerate' is a generator function"),
-    "a partial generator": (functools.partial(generate), "'generate' is a generator"),
-    "a generating method": (Doubler().generate, "'generate' is a generator"),
-    "a generating object": (Generates(), "'Generates' is a generator"),
-    "an async generating object": (AsyncGenerates(), "'AsyncGenerates' is a generator"),
-    "a predictor": (ms.predictor(double), "'double' is a predictor already"),
-}
-
-
-@by_every_face
-@pytest.mark.parametrize(("fn", "is_async"), LIFTED.values(), ids=LIFTED)
-def test_lifts_any_function_of_one_input(fn, is_async, ask):
-    p = ms.predictor(fn)
-
-    assert p.is_async is is_async
-    assert ask(p, 3) == 6
-
-
-@pytest.mark.parametrize("decorate", [ms.predictor, ms.predictor(name="p"), lift])
-@pytest.mark.parametrize(("fn", "message"), REFUSED.values(), ids=REFUSED)
-def test_refuses_anything_else_at_construction(decorate, fn, message):
-    if decorate is lift and isinstance(fn, Function):
-        assert lift(fn) is fn
-        return
-    with pytest.raises(TypeError, match=message):
-        decorate(fn)
-
-
-def test_takes_a_builtin_that_does_not_tell_its_signature():
-    with pytest.raises(ValueError, match="no signature"):
-        inspect.signature(max)
-    assert ms.predictor(max)([1, 3, 2]) == 3
 
 
 def test_a_sync_function_that_returns_a_coroutine_is_an_error_that_says_async_def():
@@ -404,3 +265,129 @@ def test_summary_tells_colour_calls_and_errors():
         p(1)
 
     assert p.summary() == "async, 1 calls, 1 errors"
+
+
+def test_acall_is_a_coroutine_function():
+    assert inspect.iscoroutinefunction(ms.predictor(double).acall)
+    assert inspect.iscoroutinefunction(ms.predictor(adouble).acall)
+
+
+def test_a_call_whose_caller_left_before_its_turn_does_not_run():
+    async def main():
+        first = asyncio.create_task(p.acall("first"))
+        await gate.await_entered()
+        cancelled, waiting = (asyncio.create_task(p.acall(x)) for x in ("cancelled", "waiting"))
+        with ms.request(timeout=0.01), pytest.raises(ms.DeadlineExceeded):
+            await p.acall("late")
+        cancelled.cancel()
+        await asyncio.wait([cancelled])
+        gate.open()
+        await asyncio.gather(first, waiting)
+
+    gate = GatedPredictor(limit=LIMIT)
+    with ThreadPoolExecutor(1) as executor:
+        p = ms.predictor(gate, executor=executor)
+        asyncio.run(main())
+
+    assert gate.calls == ["first", "waiting"]
+    assert p.stats.calls == 2
+
+
+@pytest.mark.skipif(not hasattr(asyncio, "eager_task_factory"), reason="tasks start later here")
+def test_loops_that_start_tasks_at_once_are_served_too():
+    async def many(xs):
+        return [2 * x for x in xs]
+
+    async def main():
+        asyncio.get_running_loop().set_task_factory(asyncio.eager_task_factory)
+        cache = ms.PredictionCache(ms.DynamicBatcher(many, name="batch"), maxsize=8)
+        sync = ms.PredictionCache(double, maxsize=8)
+        p = ms.predictor(adouble)
+        async with cache, sync, p:
+            return [await asyncio.gather(*map(q.acall, (1, 2, 1))) for q in (cache, sync, p)]
+
+    assert asyncio.run(main()) == [[2, 4, 2]] * 3
+
+
+class TestClosing:
+    def test_closing_waits_for_calls_that_have_yet_to_reach_their_parts(self):
+        gate = GatedPredictor(limit=LIMIT)
+        last = ms.predictor(lambda x: x + 1, name="last")
+        p = ms.predictor(lambda x: last(gate(x)), uses=[last], name="p")
+        calling = start(asyncio.run, p.acall(1))
+        gate.wait_entered()
+        closing = start(p.close)
+        gate.open()
+
+        assert calling.result(LIMIT) == 2
+        closing.result(LIMIT)
+        with pytest.raises(ms.Closed):
+            last(1)
+
+    def test_closing_without_draining_or_in_vain_waits_no_longer(self):
+        gate = GatedPredictor(limit=LIMIT)
+        p = ms.predictor(gate)
+        for n, options in enumerate(({"drain": False}, {"timeout": 0.0}, {"timeout": -1.0})):
+            p.open()
+            calling = start(asyncio.run, p.acall(1))
+            gate.wait_entered(n + 1)
+            p.close(**options)
+            gate.open_one()
+            assert calling.result(LIMIT) == 1
+
+    def test_aclose_waits_no_longer_than_asked(self):
+        async def main():
+            for n, options in enumerate(({"drain": False}, {"timeout": 0.0})):
+                await p.aopen()
+                calling = asyncio.create_task(p.acall(1))
+                await gate.await_entered(n + 1)
+                await p.aclose(**options)
+                with pytest.raises(ms.Closed):
+                    await p.acall(2)
+                gate.open_one()
+                assert await calling == 1
+
+        gate = GatedPredictor.asynchronous(limit=LIMIT)
+        p = ms.predictor(gate)
+        asyncio.run(main())
+
+    def test_closing_on_the_loop_of_a_call_is_refused(self):
+        async def main():
+            calling = asyncio.create_task(p.acall(1))
+            await gate.await_entered()
+            with pytest.raises(RuntimeError, match=r"`await p\.aclose\(\)`"):
+                p.close()
+            gate.open()
+            await p.aclose()
+            return await calling
+
+        gate = GatedPredictor.asynchronous(limit=LIMIT)
+        p = ms.predictor(gate)
+
+        assert asyncio.run(main()) == 1
+
+    def test_a_loop_that_closed_on_calls_is_not_waited_for(self):
+        async def leave():
+            calling = asyncio.create_task(p.acall(1))
+            await gate.await_entered()
+            return calling
+
+        gate = GatedPredictor.asynchronous(limit=LIMIT)
+        p = ms.predictor(gate)
+        loop = asyncio.new_event_loop()
+        left = loop.run_until_complete(leave())
+        loop.close()
+        p.close()
+
+        assert not left.done()
+        left.get_coro().close()
+        left._log_destroy_pending = False
+
+    def test_each_face_of_a_closed_one_says_how_to_open_it(self):
+        p = ms.predictor(str.upper)
+        p.close()
+        for ask in (p, lambda x: asyncio.run(p.acall(x)), lambda x: list(p.map(x))):
+            with pytest.raises(ms.Closed, match="'upper' is closed: open it again with `with"):
+                ask("a")
+        with p:
+            assert p("a") == "A"
