@@ -282,7 +282,11 @@ class Core:
 
     def gone(self, item: Item) -> Outcome | None:
         """Return how it ended for a caller whose time is over or who left, else None."""
-        if item.scope is not None and item.scope.remaining() <= 0:
+        try:
+            late = item.scope is not None and item.scope.remaining() <= 0
+        except BaseException as error:  # noqa: BLE001 - of one caller's clock, which is its own
+            return item.sink, None, self.broken(error)
+        if late:
             where = f"the queue of {self.settings.name!r}"
             return item.sink, None, DeadlineExceeded(f"the deadline passed in {where}")
         return (item.sink, None, None) if item.sink.done() else None

@@ -221,6 +221,20 @@ def test_a_caller_cancelled_while_its_batch_runs_hurts_nobody(busy):
     assert outcome(first) == "first"
 
 
+def test_a_callers_clock_that_breaks_hurts_only_that_caller(busy):
+    p, gate, first = busy
+    looks = iter([0.0, 0.0])  # as the request is made, and as it asks
+    before = p.submit("before")
+    with ms.request(timeout=1.0, clock=lambda: next(looks)):
+        broken = p.submit("broken")
+    after = p.submit("after")
+    gate.open()
+
+    assert [outcome(future) for future in (first, before, after)] == ["first", "before", "after"]
+    assert isinstance(outcome(broken), RuntimeError)
+    assert gate.calls == [["first"], ["before", "after"]]
+
+
 def test_more_than_the_queue_holds_are_refused(busy):
     p, gate, first = busy
     queued = [p.submit(n) for n in range(3)]
