@@ -13,9 +13,7 @@ from collections.abc import (
     Iterable,
     Iterator,
 )
-from typing import TYPE_CHECKING, Any, Literal, cast, final, overload
-
-from typing_extensions import Unpack
+from typing import TYPE_CHECKING, Any, Literal, Unpack, cast, final, overload
 
 from modelserve.batcher._core import BatcherStats, Item, Settings
 from modelserve.batcher._layout import Layout, Stack

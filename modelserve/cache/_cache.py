@@ -14,10 +14,9 @@ from collections.abc import (
     Iterator,
     MutableMapping,
 )
-from typing import TYPE_CHECKING, Any, cast, final, overload
+from typing import TYPE_CHECKING, Any, Unpack, cast, final, overload
 
 import cachetools
-from typing_extensions import Unpack
 
 from modelserve._policy import keys
 from modelserve.cache._fill import Filler

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Any, overload
-
-from typing_extensions import Unpack
+from typing import Any, Unpack, overload
 
 from modelserve.cache._cache import PredictionCache
 from modelserve.cache._options import Options

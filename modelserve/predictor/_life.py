@@ -112,16 +112,16 @@ def _leaving(root: Primitive[Any, Any]) -> Iterator[Primitive[Any, Any]]:
     counted, ended = root.life.leave_first()
     if ended:
         yield root
-    elif not counted:
-        return
     for part in reversed(postorder(root)[:-1]):
         if part.life.leave(counted=counted):
             yield part
 
 
 def close_tree(root: Primitive[Any, Any], drain: bool, timeout: float | None) -> None:  # noqa: FBT001
+    undone = min(root.life.opens, 1)
     for part in postorder(root):
-        if part.life.opens <= 1 and part.needs_this_loop():
+        ends = part.life.opens <= undone and not part.life.closed
+        if ends and part.needs_this_loop():
             raise RuntimeError(
                 f"{part.name!r} has work on the event loop of this thread: use `await p.aclose()`"
             )

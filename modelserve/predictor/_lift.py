@@ -5,9 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Awaitable, Callable, Iterable
 from types import CoroutineType
-from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict, cast, final, overload
-
-from typing_extensions import Unpack
+from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict, Unpack, cast, final, overload
 
 from modelserve.errors import from_model
 from modelserve.predictor import _threads

@@ -277,8 +277,12 @@ def test_a_part_that_stays_open_may_need_the_loop():
     top.parts["left"].open()
     top.parts["left"].needed = True
     top.close()
-
     assert closed(top) == {"top", "right"}
+    top.close()
+
+    other = Part("other", top.parts["left"], log=top.log)
+    other.close()
+    assert closed(other) == {"other"}
 
 
 def test_with_opens_and_closes():
