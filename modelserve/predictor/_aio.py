@@ -81,14 +81,21 @@ class Wheel:
             self._wind()
 
 
-_wheels: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Wheel] = weakref.WeakKeyDictionary()
+_wheels: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, weakref.ref[Wheel]]
+_wheels = weakref.WeakKeyDictionary()
 
 
 def _wheel() -> Wheel:
+    """Return the wheel of this loop, kept alive by its timer and its callers alone.
+
+    Both know the loop: a wheel that were kept here would keep every loop that ever ran.
+    """
     loop = asyncio.get_running_loop()
-    wheel = _wheels.get(loop)
+    kept = _wheels.get(loop)
+    wheel = None if kept is None else kept()
     if wheel is None:
-        wheel = _wheels[loop] = Wheel()
+        wheel = Wheel()
+        _wheels[loop] = weakref.ref(wheel)
     return wheel
 
 

@@ -151,10 +151,10 @@ def block_on(acall: Callable[[In], Coroutine[Any, Any, T]], x: In, name: str) ->
         del future  # an error that knows this frame would else hold itself
 
 
-def refuse_on_loop(name: str) -> None:
+def refuse_on_loop(name: str, instead: str = "p.acall(x)") -> None:
     """Refuse the sync face of an async tree where it would block the loop it may need."""
     if running_loop() is not None:
         raise RuntimeError(
             f"{name!r} has an async part and an event loop runs on this thread: "
-            "use `await p.acall(x)`"
+            f"use `await {instead}`"
         )

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple, TypeVar
 
 from modelserve.predictor._base import PartHealth, Primitive
+from modelserve.predictor._threads import refuse_on_loop
 from modelserve.request import warm_scope
 
 In = TypeVar("In")
@@ -132,6 +133,8 @@ def warm(p: Primitive[In, Any], x: In) -> None:
     >>> upper.stats.calls
     0
     """
+    if p.is_async:
+        refuse_on_loop(p.name, "modelserve.awarm(p, x)")
     with warm_scope():
         p.warm(x)
 

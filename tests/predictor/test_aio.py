@@ -217,12 +217,34 @@ def test_a_caller_cancelled_at_the_deadline_is_one_or_the_other(waits):
 def test_several_loops_have_a_wheel_each_which_goes_with_its_loop():
     async def main():
         await left_at(wait_for_ever, 0.01)
-        return weakref.ref(_aio._wheels[here()]), weakref.ref(here())
+        return _aio._wheels[here()], weakref.ref(here())
 
     refs = [*run(main), *run(main)]
     gc.collect()
 
     assert [ref() for ref in refs] == [None] * 4
+
+
+def test_a_loop_that_ends_before_its_deadlines_is_collected():
+    async def main():
+        scope = ms.request(timeout=3600.0)
+        answer = sink()
+        answering = asyncio.create_task(wait(answer, scope, "p"))
+        left = asyncio.create_task(wait_for_ever(scope))
+        await asyncio.sleep(0)
+        answer.settle("y", None)
+        assert await answering == "y"
+        return weakref.ref(_aio._wheel()), weakref.ref(asyncio.get_running_loop()), left
+
+    loop = asyncio.new_event_loop()
+    wheel, ref, left = loop.run_until_complete(main())
+    loop.close()
+    assert wheel() is not None
+    left._log_destroy_pending = False
+    del left, loop
+    gc.collect()
+
+    assert (wheel(), ref()) == (None, None)
 
 
 def test_a_wheel_forgets_whom_it_does_not_know():

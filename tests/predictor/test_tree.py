@@ -343,6 +343,16 @@ class TestWarm:
         assert seen.sizes["b"] == [1, 4, 1]
 
 
+def test_an_async_tree_is_warmed_on_its_loop_by_awarm():
+    async def main():
+        with pytest.raises(RuntimeError, match=r"`await modelserve\.awarm\(p, x\)`"):
+            ms.warm(p, "x")
+        await ms.awarm(p, "x")
+
+    p = ms.DynamicBatcher(amany)
+    asyncio.run(main())
+
+
 def test_real_calls_and_warm_ones_at_once_keep_their_counts():
     stop = itertools.count()
     p = ms.DynamicBatcher(many, max_batch_size=4)
