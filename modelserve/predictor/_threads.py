@@ -64,7 +64,8 @@ class Threads:
                 from concurrent.futures import ThreadPoolExecutor
 
                 on_fork(self)
-                pool = ThreadPoolExecutor(size, thread_name_prefix=f"modelserve-{depth}")
+                name = "modelserve-crowd" if depth == CROWD else f"modelserve-{depth}"
+                pool = ThreadPoolExecutor(size, thread_name_prefix=name)
                 pools[depth] = pool
             return pool
 
