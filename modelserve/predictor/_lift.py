@@ -90,7 +90,7 @@ class Function(Primitive[In, Out]):
         super().__init__(name or name_of(fn), parts, Spec(_again, (fn, *used), options))
         self.is_async = self.is_async or self._colour is ASYNC
         self.unbound = self.unbound or self._is_method
-        self._slow = self.is_async or self.unbound
+        self._fast = self._fn_alone()
         wraps(self, fn)
 
     @property
@@ -101,11 +101,12 @@ class Function(Primitive[In, Out]):
     def __call__(self, x: In, /) -> Out:
         """Call the function."""
         scope = current()
-        if self._slow or (scope is not None and not scope.plain):
+        fn = self._fast
+        if fn is None or (scope is not None and not scope.plain):
             return self._slowly(x, scope)
         next(self._count)
         try:
-            y: Out = self._fn(x)
+            y: Out = fn(x)
         except Exception as error:
             self._fail(error)
             raise
@@ -113,6 +114,10 @@ class Function(Primitive[In, Out]):
         if kind is CoroutineType:
             self._refuse(y)
         return y
+
+    def _fn_alone(self) -> Callable[[In], Any] | None:
+        """Return the function if a call has nothing else to look at."""
+        return None if self.is_async or self.unbound else self._fn
 
     def _slowly(self, x: In, scope: Request | None) -> Out:
         """Call the function where there is more to look at: a deadline, a loop, the end."""
@@ -209,7 +214,7 @@ class Function(Primitive[In, Out]):
 
     def start(self) -> None:
         """Take calls, again if it was closed."""
-        self._slow = self.is_async or self.unbound
+        self._fast = self._fn_alone()
 
     def needs_this_loop(self) -> bool:
         """Whether a call is in progress on the loop of this thread."""
@@ -217,7 +222,7 @@ class Function(Primitive[In, Out]):
 
     def stop(self, drain: bool, timeout: float | None) -> None:  # noqa: FBT001 - internal
         """Refuse calls, and let those that were awaited already find what they use."""
-        self._slow = True
+        self._fast = None
         if drain:
             sink = ThreadSink()
             self._inside.when_empty(sink)
@@ -225,7 +230,7 @@ class Function(Primitive[In, Out]):
 
     async def astop(self, drain: bool, timeout: float | None) -> None:  # noqa: FBT001 - internal
         """Refuse calls, without blocking the event loop while those in progress end."""
-        self._slow = True
+        self._fast = None
         if drain:
             sink = aio.sink()
             self._inside.when_empty(sink)
