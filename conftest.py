@@ -19,6 +19,7 @@ from sybil.parsers import myst, rest
 
 EXTRAS = {
     "fastapi",
+    "flask",
     "httpx",
     "onnx",
     "onnxruntime",

@@ -21,6 +21,7 @@ nox.options.sessions = [
     "types",
     f"tests_core-{HERE}",
     f"tests-{HERE}",
+    "schedules",
     "wheel",
     "docs",
     "coverage",
@@ -71,6 +72,21 @@ def tests(session: nox.Session) -> None:
     run_tests(session, "-e", ".[all,examples]")
 
 
+@nox.session
+def schedules(session: nox.Session) -> None:
+    """Explore many schedules of the batcher, and a storm of requests on real threads."""
+    install(session, "-e", ".", tools=TEST_TOOLS)
+    session.run("python", "-m", "tests.schedules", *(session.posargs or ("--count", "50000")))
+    session.run("python", "-m", "tests.storm", "--requests", "200000")
+
+
+@nox.session
+def mutants(session: nox.Session) -> None:
+    """Seed bugs into copies of the batcher, one at a time: the tests must catch each."""
+    install(session, "-e", ".[onnx,torch]", tools=TEST_TOOLS)
+    session.run("python", "-m", "tests.mutants", *session.posargs)
+
+
 @nox.session(reuse_venv=False)  # pip would keep an older wheel of the same version
 def wheel(session: nox.Session) -> None:
     """Build the wheel, install it, and test it where the source cannot be imported."""
@@ -105,6 +121,6 @@ def coverage(session: nox.Session) -> None:
 @nox.session
 def bench(session: nox.Session) -> None:
     """Run every benchmark, briefly."""
-    install(session, "-e", ".")
+    install(session, "-e", ".[onnx]")
     for script in sorted(Path("benchmarks").glob("[!_]*.py")):
         session.run("python", str(script), "--quick", *session.posargs)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 
-from modelserve.batcher import AsList, DynamicBatcher, Stack, batched
+from modelserve.batcher import AsList, DynamicBatcher, Pad, Stack, batched, tune
 from modelserve.cache import PredictionCache, cached
 from modelserve.errors import (
     BadInput,
@@ -45,6 +45,7 @@ __all__ = [
     "ModelServeError",
     "NestingError",
     "Overloaded",
+    "Pad",
     "PredictionCache",
     "Request",
     "Stack",
@@ -61,6 +62,7 @@ __all__ = [
     "inline",
     "predictor",
     "request",
+    "tune",
     "warm",
 ]
 

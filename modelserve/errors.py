@@ -62,15 +62,17 @@ class DeadlineExceeded(ModelServeError, TimeoutError):
 class Overloaded(ModelServeError, RuntimeError):
     """More work than the bounds allow; nothing was accepted.
 
-    ``retry_after`` is the time in seconds after which room is expected, or None if unknown.
+    ``retry_after`` is the time in seconds after which room is expected, or None if unknown;
+    ``reason`` is one word for why: of a batcher, "full" or "bytes" of its queue, or "late".
 
-    >>> Overloaded("the queue is full", retry_after=0.2).retry_after
+    >>> Overloaded("the queue is full", retry_after=0.2, reason="full").retry_after
     0.2
     """
 
-    def __init__(self, *args: object, retry_after: float | None = None) -> None:
+    def __init__(self, *args: object, retry_after: float | None = None, reason: str = "") -> None:
         super().__init__(*args)
         self.retry_after = retry_after
+        self.reason = reason
 
 
 class Closed(ModelServeError, RuntimeError):

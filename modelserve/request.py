@@ -169,8 +169,20 @@ class Request:
 
     def check(self, name: str) -> None:
         """Raise :class:`DeadlineExceeded` if the deadline has passed before a call."""
-        if (self._deadline < math.inf or self._waiters is not None) and self.remaining() <= 0:
+        if self._deadline < math.inf or self._waiters is not None:
+            self.left(name)
+
+    def left(self, name: str) -> float:
+        """Return the seconds left for a call, which are more than none, as ``check`` does."""
+        left = self.remaining() if self._waiters is not None else self._deadline - self.clock()
+        if left <= 0:
             raise DeadlineExceeded(f"the deadline passed before {name!r} was called")
+        return left
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether others who join may raise the deadline."""
+        return self._waiters is not None
 
     def run(self, p: Callable[[_In], _Out], x: _In, /) -> _Out:
         """Call ``p(x)`` in this request, on a thread that Python did not carry it to.
@@ -303,8 +315,31 @@ def shared_scope(
     for waiter in waiters:
         if waiter is not None:
             scope.depth = max(scope.depth, waiter.depth)
-            inside |= waiter.inside
+            if waiter.inside:
+                inside |= waiter.inside
     scope.inside = frozenset(inside)
+    return scope
+
+
+def bounded_scope(
+    waiters: Sequence[Request | None], shared: str, owner: object, due: float, clock: Clock
+) -> Request:
+    """Make the scope of work for waiters whose deadlines are known: the latest is at ``due``."""
+    scope = shared_scope(waiters, shared, owner, owner)
+    scope.clock = clock
+    scope._waiters, scope._deadline = None, due  # noqa: SLF001 - its own kind
+    scope.plain = due == math.inf and not scope.warming
+    return scope
+
+
+def unread_scope(shared: str, owner: object) -> Request:
+    """Make a scope for shared work of callers who are in no request; it serves any number.
+
+    Nobody has a deadline, and nobody reads its trail.
+    """
+    scope = Request()
+    scope.trail = deque(maxlen=0)
+    scope.shared, scope.owner, scope.inside = shared, owner, frozenset({owner})
     return scope
 
 
@@ -341,6 +376,11 @@ def in_scope(scope: Request, fn: Callable[[_In], _Out], x: _In) -> _Out:
         return fn(x)
     finally:
         _scope.reset(token)
+
+
+def enter(scope: Request | None) -> None:
+    """Put a scope in force for the rest of this context, which is the library's own."""
+    _scope.set(scope)
 
 
 def stamps(trail: Iterable[Fact]) -> tuple[Stamp, ...]:

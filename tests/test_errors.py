@@ -111,7 +111,7 @@ KINDS = {
     "a group": lambda: ExceptionGroup("several", [ValueError(1), KeyError("a")]),
     "partly written": lambda: BlockingIOError(11, "later", 5),
     "an exit": lambda: SystemExit(3),
-    "our own": lambda: ms.Overloaded("full", retry_after=0.25),
+    "our own": lambda: ms.Overloaded("full", retry_after=0.25, reason="late"),
     "a required keyword": lambda: NeedsKeyword("no", code=7),
     "its own message": lambda: FormatsItsMessage("it", hint="try"),
     "no arguments": lambda: TellsNothingToItsBase(7),
@@ -260,8 +260,8 @@ def test_each_is_ours_and_a_kind_that_python_knows(ours, base):
 
 
 @pytest.mark.parametrize("duplicate", [copy.copy, lambda e: pickle.loads(pickle.dumps(e))])  # noqa: S301
-def test_overloaded_travels_with_its_hint(duplicate):
-    error = duplicate(ms.Overloaded("full", retry_after=0.5))
+def test_overloaded_travels_with_its_hint_and_its_reason(duplicate):
+    error = duplicate(ms.Overloaded("full", retry_after=0.5, reason="bytes"))
 
-    assert (str(error), error.retry_after) == ("full", 0.5)
-    assert ms.Overloaded("full").retry_after is None
+    assert (str(error), error.retry_after, error.reason) == ("full", 0.5, "bytes")
+    assert (ms.Overloaded("full").retry_after, ms.Overloaded("full").reason) == (None, "")

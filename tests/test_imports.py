@@ -9,6 +9,7 @@ import pytest
 EXTRAS = {
     "fastapi",
     "httpx",
+    "matplotlib",
     "onnx",
     "onnxruntime",
     "redis",

@@ -14,12 +14,9 @@ import modelserve as ms
 from modelserve.request import (
     Note,
     current,
-    deeper,
-    in_scope,
     shared_scope,
     stamps,
     tick,
-    warm_scope,
 )
 from modelserve.testing import FakeClock
 from tests.contract.calling import LIMIT, start
@@ -148,6 +145,27 @@ class TestDeadline:
 
         with pytest.raises(ms.DeadlineExceeded, match="'ranker'"):
             r.check("ranker")
+
+    def test_left_is_what_a_call_may_take(self):
+        clock = FakeClock()
+        r = ms.request(timeout=1.0, clock=clock)
+        clock.advance(0.75)
+
+        assert (r.left("ranker"), r.is_shared) == (0.25, False)
+        assert ms.request().left("ranker") == math.inf
+        clock.advance(0.25)
+        with pytest.raises(ms.DeadlineExceeded, match="before 'ranker' was called"):
+            r.left("ranker")
+
+    def test_left_in_shared_work_is_as_long_as_anybody_waits(self):
+        clock = FakeClock()
+        waiters = [ms.request(timeout=t, clock=clock) for t in (1.0, 3.0)]
+        scope = shared_scope(waiters, "flight", object())
+
+        assert (scope.left("ranker"), scope.is_shared) == (3.0, True)
+        clock.advance(3.0)
+        with pytest.raises(ms.DeadlineExceeded, match="'ranker'"):
+            scope.left("ranker")
 
 
 class TestScope:
@@ -336,91 +354,3 @@ class TestStamp:
 
         assert all(each == sorted(each) for each in ticks)
         assert len(set().union(*ticks)) == 8 * 500
-
-
-class TestShared:
-    def test_holds_nothing_of_any_caller(self):
-        with ms.request(**WORDS) as r:
-            scope = shared_scope([r, None], "batch", owner := object())
-
-        assert words(scope) == words(ms.request())
-        assert (scope.shared, scope.owner, scope.trail) == ("batch", owner, [])
-
-    def test_has_the_latest_deadline_of_those_who_wait(self):
-        clock = FakeClock()
-        waiters = [ms.request(timeout=t, clock=clock) for t in (1.0, 3.0, 2.0)]
-        scope = shared_scope(waiters, "flight", object())
-        assert scope.remaining() == 3.0
-        clock.advance(2.5)
-        assert scope.remaining() == 0.5
-        waiters.append(None)
-        assert scope.remaining() == math.inf
-
-    def test_is_late_when_all_are(self):
-        clock = FakeClock()
-        scope = shared_scope([ms.request(timeout=1.0, clock=clock)], "flight", object())
-        scope.check("ranker")
-        clock.advance(1.0)
-
-        with pytest.raises(ms.DeadlineExceeded):
-            scope.check("ranker")
-
-    def test_is_inside_of_all_that_its_callers_are_inside_of(self):
-        one, other, within = (shared_scope([None], "batch", object()) for _ in range(3))
-
-        assert one.inside == {one}
-        assert shared_scope([one, None, other], "batch", object(), within).inside == {
-            one,
-            other,
-            within,
-        }
-
-    def test_is_warm_if_all_are(self):
-        assert shared_scope([warm_scope(), warm_scope()], "batch", object()).warming
-        assert not shared_scope([warm_scope(), ms.request()], "batch", object()).warming
-        assert not shared_scope([warm_scope(), None], "batch", object()).warming
-
-    def test_is_as_deep_as_its_deepest_caller(self):
-        one = deeper(deeper(None))
-
-        assert shared_scope([None, one, ms.request()], "batch", object()).depth == 2
-
-
-class TestHops:
-    def test_go_deeper_in_the_same_request(self):
-        with ms.request(**WORDS, timeout=1.0, clock=FakeClock()) as r:
-            scope = deeper(r)
-            scope.trail.append(note("v1"))
-
-        assert words(scope) == WORDS
-        assert scope.remaining() == 1.0
-        assert (r.depth, scope.depth, deeper(scope).depth) == (0, 1, 2)
-        assert r.record == {"ranker.version": "v1"}
-
-    def test_of_no_request_keep_no_facts_however_long_they_last(self):
-        scope = deeper(None)
-        scope.trail.extend(note(i) for i in range(100))
-
-        assert scope.depth == 1
-        assert len(scope.trail) == 0
-        assert scope.record == {}
-
-    def test_put_a_scope_in_force_and_back(self):
-        scope = ms.request()
-
-        assert in_scope(scope, lambda x: (x, current()), 1) == (1, scope)
-        with pytest.raises(ZeroDivisionError):
-            in_scope(scope, lambda x: x / 0, 1)
-        assert current() is None
-
-
-def test_a_warm_scope_is_recorded_for_nobody():
-    with ms.request(**WORDS) as r:
-        with warm_scope() as scope:
-            scope.trail.append(note("v1"))
-            assert scope.warming
-            assert words(scope) == WORDS
-            with ms.request() as inner:
-                assert inner.warming
-        assert not r.warming
-    assert r.record == {}

@@ -556,6 +556,25 @@ def test_here_is_only_inside():
     asyncio.run(main())
 
 
+def test_a_closed_loop_takes_no_callback():
+    loop = VirtualLoop()
+    loop.close()
+
+    with pytest.raises(RuntimeError, match="closed"):
+        loop.call_soon(list)
+
+
+def test_in_debug_mode_callbacks_are_checked_as_elsewhere():
+    async def main():
+        here().set_debug(True)
+        with pytest.raises(TypeError, match="coroutines cannot be used with call_soon"):
+            here().call_soon(main)
+        await asyncio.sleep(1.0)
+        return here().time()
+
+    assert run(main) == 1.0
+
+
 def test_it_stops_as_other_loops_do():
     loop = VirtualLoop()
     loop.stop()

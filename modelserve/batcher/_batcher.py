@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections import deque
 from collections.abc import (
@@ -15,17 +14,16 @@ from collections.abc import (
 )
 from typing import TYPE_CHECKING, Any, Literal, Unpack, cast, final, overload
 
-from modelserve.batcher._core import BatcherStats, Item, Settings
-from modelserve.batcher._layout import Layout, Stack
+from modelserve.batcher._layout import Layout
 from modelserve.batcher._options import Options
 from modelserve.batcher._queues import Queues
+from modelserve.batcher._settings import Settings
+from modelserve.batcher._stats import BatcherStats
 from modelserve.errors import NestingError, Overloaded
 from modelserve.predictor import (
     FutureSink,
-    LoopSink,
     PartHealth,
     Primitive,
-    Sink,
     Spec,
     ThreadSink,
     aio,
@@ -41,11 +39,19 @@ from modelserve.request import current, warm_scope
 from modelserve.typing import In, Out
 
 if TYPE_CHECKING:
+    import asyncio
     from concurrent.futures import Future
 
+    from modelserve._policy.costs import Costs
     from modelserve.events import Hook
     from modelserve.request import Request
     from modelserve.typing import Clock, Rows
+
+
+APART = (
+    ", {:,} batches of one beside items that differ in shape, dtype or structure: make them alike, "
+    "or see Pad and AsList"
+)
 
 
 @final
@@ -57,15 +63,25 @@ class DynamicBatcher(Primitive[In, Out]):
 
     ``predict`` takes a batch of at most ``max_batch_size`` items and gives their results. How
     items lie together and results are told apart is up to ``layout``; by default arrays and
-    tensors are stacked along a new first axis, and anything else travels as a list. Sync functions
-    run on ``workers`` threads of the batcher's own, async ones as at most ``workers`` tasks on the
-    loop that calls. ``max_wait``, in seconds, holds an idle worker back for company for the oldest
-    item. More than ``max_queue_size`` waiting calls are refused with
-    :class:`~modelserve.Overloaded`.
+    tensors are stacked along a new first axis, and anything else travels as a list. With ``size``,
+    a function of an item, ``max_batch_size`` bounds the sum of the sizes instead, such as tokens,
+    or what :class:`~modelserve.Pad` makes of it; an item above it alone is refused with
+    :class:`~modelserve.BadInput`. Sync functions run on ``workers`` threads of the batcher's own,
+    async ones as at most ``workers`` tasks on the loop that calls. ``max_wait``, in seconds, holds
+    an idle worker back for company for the oldest item; a hold in vain is not repeated until calls
+    overlap.
+
+    At most ``max_queue_size`` calls wait, whose items take ``max_queue_bytes`` as far as can be
+    told. More are refused with :class:`~modelserve.Overloaded`, or with ``overflow="wait"`` wait
+    for room. With ``slo``, in seconds, no batch is larger than its learned cost allows, and who
+    would be answered later than that is refused. Of requests it reads ``priority``, a level a
+    second of waiting; ``tenant``, served in turn; and the deadline: who is late never runs, and
+    who would probably be answered too late gives its place to others where places are scarce.
 
     With ``on_error="isolate"`` a batch that raises is halved until the items that fail are alone
     and only their callers get the error; choose "batch" for functions that must not run twice. An
-    ``Exception`` among the results of a list fails its own item.
+    ``Exception`` among the results of a list fails its own item. A run of more than ``max_run``
+    seconds is given up, and its callers get :class:`~modelserve.Stuck`.
 
     Raises ValueError for bounds below one, TypeError for a predictor that takes no single batch
     and :class:`~modelserve.NestingError` for a splitter, a cache or another batcher below.
@@ -107,41 +123,36 @@ class DynamicBatcher(Primitive[In, Out]):
         max_batch_size: int = 32,
         max_wait: float = 0.0,
         max_queue_size: int = 1024,
+        max_queue_bytes: float = 64 * 2**20,
+        overflow: Literal["reject", "wait"] = "reject",
         workers: int = 1,
+        slo: float | None = None,
         layout: Layout | None = None,
+        size: Callable[[Any], float] | None = None,
+        max_run: float | None = None,
         on_error: Literal["isolate", "batch"] = "isolate",
         name: str | None = None,
         clock: Clock = time.monotonic,
         on_event: Hook | None = None,
     ) -> None:
-        _at_least_one(max_batch_size=max_batch_size, max_queue_size=max_queue_size, workers=workers)
-        if not 0 <= max_wait < math.inf:
-            raise ValueError(f"max_wait={max_wait} is no wait: pass seconds, 0 or more")
-        if on_error not in {"isolate", "batch"}:
-            raise ValueError(f"on_error={on_error!r}: pass 'isolate' or 'batch'")
-        part = lift(predict)
-        self._settings = Settings(
-            name=name or part.name,
-            max_batch_size=max_batch_size,
-            max_wait=max_wait,
-            max_queue_size=max_queue_size,
-            workers=workers,
-            layout=layout or Stack(),
-            isolate=on_error == "isolate",
-            clock=clock,
-            on_event=on_event,
-        )
         options = {
             "max_batch_size": max_batch_size,
             "max_wait": max_wait,
             "max_queue_size": max_queue_size,
+            "max_queue_bytes": max_queue_bytes,
+            "overflow": overflow,
             "workers": workers,
+            "slo": slo,
             "layout": layout,
+            "size": size,
+            "max_run": max_run,
             "on_error": on_error,
             "name": name,
             "clock": clock,
             "on_event": on_event,
         }
+        part = lift(predict)
+        self._settings = Settings.of(options, part.name)
         spec = Spec(DynamicBatcher, (part,), options)
         super().__init__(self._settings.name, {part.name: part}, spec)
         if part.level == "item":
@@ -151,15 +162,16 @@ class DynamicBatcher(Primitive[In, Out]):
             )
         wraps(self, part)
         self._part = part
-        self._lane, self._clock = self._settings.layout.lane, clock
         self._window = 2 * max_batch_size * workers
         self.after_fork()
+        on_fork(self)
 
     def after_fork(self) -> None:
         """Begin anew, without the threads and the calls of the parent process."""
         self._queues = Queues(self._settings, self._part)
-        self._queues.core.closing = self.life.closed
-        self._armed = False
+        self._push = self._queues.push
+        if self.life.closed:
+            self._queues.core.shut(closed=True)
 
     @property
     def stats(self) -> BatcherStats:
@@ -171,20 +183,27 @@ class DynamicBatcher(Primitive[In, Out]):
         self._may_block()
         scope = current()
         sink = ThreadSink()
-        self._push(x, sink, scope)
+        self._push(x, sink, None, scope)
         y: Out = sink.wait(scope, self.name)
         return y
 
     async def acall(self, x: In, /) -> Out:
         """Answer for one item without blocking the event loop."""
         scope = current()
-        sink = aio.sink()
-        self._push(x, sink, scope)
-        y: Out = await aio.wait(sink, scope, self.name)
+        loop = aio.here()
+        future = loop.create_future()
+        left = self._push(x, future, loop, scope)
+        if scope is None:
+            y: Out = await future
+        else:
+            y = await aio.wait(future, scope, self.name, left)
         return y
 
     def submit(self, x: In, /) -> Future[Out]:
         """Queue one item and return at once; cancelling the future abandons the item.
+
+        With ``overflow="wait"`` it returns when there is room, and on the thread of an event loop
+        it is refused instead.
 
         >>> import modelserve as ms
         >>> lengths = ms.DynamicBatcher(lambda texts: [len(text) for text in texts])
@@ -194,7 +213,15 @@ class DynamicBatcher(Primitive[In, Out]):
         from concurrent.futures import Future
 
         future: Future[Out] = Future()
-        self._push(x, FutureSink(future), current())
+        scope = current()
+        seated = ThreadSink() if self._settings.waits and running_loop() is None else None
+        self._push(x, FutureSink(future), None, scope, seated=seated)
+        if seated is not None:
+            try:
+                seated.wait(scope, self.name)
+            except BaseException:
+                future.cancel()
+                raise
         return future
 
     def map(self, xs: Iterable[In], /, *, return_exceptions: bool = False) -> Iterator[Out]:
@@ -205,7 +232,7 @@ class DynamicBatcher(Primitive[In, Out]):
         try:
             for x in xs:
                 sink = ThreadSink()
-                while not self._pushed(x, sink, scope, can_wait=bool(window)):
+                while not self._pushed(x, sink, None, scope, can_wait=bool(window)):
                     yield self._result(window.popleft(), scope, return_exceptions)
                 window.append(sink)
                 if len(window) >= self._window:
@@ -221,20 +248,21 @@ class DynamicBatcher(Primitive[In, Out]):
     ) -> AsyncIterator[Out]:
         """Answer for many items, in order, lazily, in whole batches."""
         scope = current()
-        window: deque[LoopSink] = deque()
+        loop = aio.here()
+        window: deque[asyncio.Future[Out]] = deque()
         try:
             async for x in each(xs):
-                sink = aio.sink()
-                while not self._pushed(x, sink, scope, can_wait=bool(window)):
+                future = loop.create_future()
+                while not self._pushed(x, future, loop, scope, can_wait=bool(window)):
                     yield await self._aresult(window.popleft(), scope, return_exceptions)
-                window.append(sink)
+                window.append(future)
                 if len(window) >= self._window:
                     yield await self._aresult(window.popleft(), scope, return_exceptions)
             while window:
                 yield await self._aresult(window.popleft(), scope, return_exceptions)
         finally:
-            for sink in window:
-                sink.leave()
+            for future in window:
+                aio.leave(future)
 
     def _may_block(self) -> None:
         if running_loop() is not None:
@@ -242,14 +270,25 @@ class DynamicBatcher(Primitive[In, Out]):
                 refuse_on_loop(self.name)
             self.blocked_loop.add()
 
-    def _pushed(self, x: In, sink: Sink, scope: Request | None, *, can_wait: bool) -> bool:
+    def _pushed(
+        self,
+        x: In,
+        sink: Any,
+        loop: asyncio.AbstractEventLoop | None,
+        scope: Request | None,
+        *,
+        can_wait: bool,
+    ) -> bool:
         try:
-            self._push(x, sink, scope)
+            self._push(x, sink, loop, scope)
         except Exception as error:  # noqa: BLE001 - it stands in this item's place
             if can_wait and isinstance(error, Overloaded):
-                self._queues.core.not_refused()
+                self._queues.core.not_refused(error)
                 return False
-            sink.settle(None, error)
+            if loop is None:
+                sink.settle(None, error)
+            else:
+                sink.set_exception(error)
         return True
 
     def _result(self, sink: ThreadSink, scope: Request | None, return_exceptions: bool) -> Out:  # noqa: FBT001
@@ -260,69 +299,73 @@ class DynamicBatcher(Primitive[In, Out]):
                 raise
             return cast("Out", error)
 
-    async def _aresult(self, sink: Any, scope: Request | None, return_exceptions: bool) -> Out:  # noqa: FBT001
+    async def _aresult(
+        self,
+        future: asyncio.Future[Out],
+        scope: Request | None,
+        return_exceptions: bool,  # noqa: FBT001
+    ) -> Out:
         try:
-            return cast("Out", await aio.wait(sink, scope, self.name))
+            return await aio.wait(future, scope, self.name)
         except Exception as error:
             if not return_exceptions:
                 raise
             return cast("Out", error)
 
-    def _push(self, x: In, sink: Sink, scope: Request | None, *, copies: int = 1) -> None:
-        if scope is not None:
-            scope.check(self.name)
-            if self._queues.core in scope.inside:
-                raise NestingError(
-                    f"{self.name!r} was called from inside a batch that waits for it: "
-                    "call the batch function itself there"
-                )
-        lane = self._lane(x)
-        item = Item(x, sink, scope, self._clock(), copies)
-        if not self._armed:
-            self._armed = True
-            on_fork(self)
-        warming = scope is not None and scope.warming
-        self._queues.push(item, (lane, sink) if warming else lane)
-
     def summary(self) -> str:
-        """Configuration and counts in a few words."""
+        """Configuration and counts in a few words, and what keeps batches small."""
         stats = self.stats
-        mean = f", {stats.mean_batch_size:.1f} a batch" if stats.batches else ""
         lost = stats.expired + stats.abandoned + stats.refused
+        mean = f", {stats.mean_batch_size:.1f} a batch" if stats.batches else ""
         return (
-            f"up to {self._settings.max_batch_size} together, {stats.calls:,} calls in "
+            f"up to {self._settings.form.limit} together, {stats.calls:,} calls in "
             f"{stats.batches:,} batches{mean}"
             + (f", {stats.errors:,} errors" if stats.errors else "")
             + (f", {lost:,} not run" if lost else "")
+            + (f", {stats.padding:.0%} padding" if stats.padding else "")
+            + (APART.format(stats.apart) if stats.apart * 4 > stats.batches else "")
         )
 
     def health(self) -> PartHealth:
-        """How full the queue is, beside being closed."""
-        queued = self.stats.queued
-        if not self.life.closed and queued >= self._settings.max_queue_size:
-            return PartHealth("degraded", f"the queue is full: {queued} calls")
+        """How full the queue is and what had to be given up, beside being closed."""
+        core, queued = self._queues.core, self.stats.queued
+        if not self.life.closed:
+            if queued >= self._settings.max_queue_size:
+                return PartHealth("degraded", f"the queue is full: {queued} calls")
+            if core.door.hangs is not None:
+                return PartHealth("failed", str(core.door.hangs))
+            if core.limit < self._settings.form.limit:
+                why = f"out of memory with more than {core.limit} together"
+                return PartHealth("degraded", why)
         return super().health()
+
+    def costs(self) -> Costs:
+        """What batches have cost so far by their size, as learned from those that ran."""
+        core = self._queues.core
+        with core.lock:
+            return core.pace.costs.copy()
 
     def warm(self, x: In) -> None:
         """Run an item at the smallest and the largest batch, on a worker."""
         self._may_block()
         with warm_scope() as scope:
-            for copies in sorted({1, self._settings.max_batch_size}):
+            for copies in self._settings.form.warm_sizes(x):
                 sink = ThreadSink()
-                self._push(x, sink, scope, copies=copies)
+                self._queues.push_warm(x, sink, None, scope, copies)
                 sink.wait(scope, self.name)
 
     async def awarm(self, x: In) -> None:
         """Run an item at the smallest and the largest batch, without blocking the loop."""
+        loop = aio.here()
         with warm_scope() as scope:
-            for copies in sorted({1, self._settings.max_batch_size}):
-                sink = aio.sink()
-                self._push(x, sink, scope, copies=copies)
-                await aio.wait(sink, scope, self.name)
+            for copies in self._settings.form.warm_sizes(x):
+                future = loop.create_future()
+                self._queues.push_warm(x, future, loop, scope, copies)
+                await aio.wait(future, scope, self.name)
 
     def start(self) -> None:
         """Take calls, again if it was closed."""
-        self._queues.core.closing = False
+        self._queues.core.shut(closed=False)
 
     def needs_this_loop(self) -> bool:
         """Whether batches run or wait on the loop of this thread."""
@@ -343,9 +386,3 @@ class DynamicBatcher(Primitive[In, Out]):
         if not await aio.settles(sink, timeout):
             self._queues.cancel_queued()
         end_pools(self._queues.core)
-
-
-def _at_least_one(**bounds: int) -> None:
-    for name, value in bounds.items():
-        if value < 1:
-            raise ValueError(f"{name}={value}: pass 1 or more")

@@ -1,352 +1,316 @@
-"""One batcher's queue, counts and way of running a batch, whoever runs it."""
+"""What the workers of one batcher share: the next batch, the counts, the end of the work."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Iterator, Sequence
-from contextvars import Context
 from threading import RLock
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-from modelserve.errors import (
-    BadOutput,
-    Closed,
-    DeadlineExceeded,
-    ModelServeError,
-    Overloaded,
-    from_model,
-    own,
-)
-from modelserve.events import BatchDone, tell
-from modelserve.predictor import Outcome, Sink, deliver
-from modelserve.request import Fact, Request, in_scope, shared_scope
+from modelserve._policy.pace import Pace
+from modelserve._policy.reruns import Reruns
+from modelserve.batcher._door import Door
+from modelserve.batcher._item import Item, fail
+from modelserve.batcher._stats import BatcherStats, Counts
+from modelserve.errors import Closed, DeadlineExceeded, Overloaded, own
+from modelserve.predictor import deliver
+from modelserve.request import unread_scope
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from modelserve._policy.lanes import Lanes
-    from modelserve.batcher._layout import Layout
-    from modelserve.events import Hook
-    from modelserve.predictor import Primitive
-    from modelserve.typing import Clock
+    from modelserve.batcher._door import Queue
+    from modelserve.batcher._settings import Settings
+    from modelserve.predictor import Primitive, Sink
 
-
-class BatcherStats(NamedTuple):
-    """Counts of a batcher.
-
-    ``calls`` were accepted, ``batches`` ran, ``items`` ran in them (again, after a failure), and
-    ``mean_batch_size`` is their quotient. ``queued`` wait now. ``expired`` had no time left and
-    ``abandoned`` nobody waiting when their turn came: they never ran. ``refused`` found the queue
-    full. ``errors`` is callers that got an error of the model. ``blocked_loop`` is sync calls that
-    kept an event loop waiting.
-    """
-
-    calls: int
-    batches: int
-    items: int
-    mean_batch_size: float
-    queued: int
-    expired: int
-    abandoned: int
-    refused: int
-    errors: int
-    blocked_loop: int
-
-
-class BatchNote(NamedTuple):
-    """What a caller's record says of its batch."""
-
-    part: str
-    size: int
-    queue_seconds: float
-    run_seconds: float
-
-    def write(self, record: dict[str, Any]) -> None:
-        record[f"{self.part}.batch_size"] = self.size
-        record[f"{self.part}.queue_seconds"] = self.queue_seconds
-        record[f"{self.part}.run_seconds"] = self.run_seconds
-
-
-class Item:
-    """One caller's input on its way through a batch."""
-
-    __slots__ = ("at", "copies", "scope", "sink", "x")
-
-    def __init__(self, x: Any, sink: Sink, scope: Request | None, at: float, copies: int) -> None:
-        self.x = x
-        self.sink = sink
-        self.scope = scope
-        self.at = at
-        self.copies = copies
-        """How often it stands in its batch: once, but for a warm call."""
-
-
-class Settings(NamedTuple):
-    """What a batcher was told."""
-
-    name: str
-    max_batch_size: int
-    max_wait: float
-    max_queue_size: int
-    workers: int
-    layout: Layout
-    isolate: bool
-    clock: Clock
-    on_event: Hook | None
-
-
-class Runs:
-    """A batch and, if it fails, the halves to run instead; with what each caller gets."""
-
-    __slots__ = ("_core", "_items", "_left", "outcomes")
-
-    def __init__(self, core: Core, items: list[Item]) -> None:
-        self._core = core
-        self._items = items
-        self._left: list[list[Item]] = []
-        self.outcomes: list[Outcome] = []
-
-    def __iter__(self) -> Iterator[Run]:
-        yield Run(self._core, self._items)
-        while self._left:
-            items = [item for item in self._left.pop() if self._waits(item)]
-            if items:
-                yield Run(self._core, items)
-
-    def _waits(self, item: Item) -> bool:
-        gone = self._core.gone(item)
-        if gone is not None:
-            self.outcomes.append(gone)
-        return gone is None
-
-    def done(self, run: Run, result: Any) -> None:
-        """Take a result: to each caller its own. Raises BadOutput."""
-        where = repr(self._core.settings.name)
-        outcomes: list[Outcome] = []
-        errors = 0
-        for item, row in zip(run.items, run.cut(result), strict=False):  # one, of a warm call
-            if isinstance(row, Exception):
-                outcomes.append((item.sink, None, own(from_model(row, where))))
-                errors += 1
-            else:
-                outcomes.append((item.sink, row, None))
-        run.note(None, errors)
-        self.outcomes += outcomes
-
-    def failed(self, run: Run, error: BaseException) -> None:
-        """Take a failure: two halves to run instead, or its own error for each caller."""
-        settings = self._core.settings
-        failure = from_model(error, repr(settings.name))
-        ours = isinstance(failure, OSError | ModelServeError) or failure is not error
-        if settings.isolate and len(run.items) > 1 and not ours:
-            run.note(failure, 0)
-            middle = len(run.items) // 2
-            self._left += [run.items[middle:], run.items[:middle]]
-        else:
-            run.note(failure, 0 if isinstance(failure, DeadlineExceeded) else len(run.items))
-            self.outcomes += [(item.sink, None, own(failure)) for item in run.items]
-
-    def give_up(self, failure: Exception) -> int:
-        """Fail the callers that have no answer yet, so that nobody waits for ever; count them."""
-        self._left = []
-        answered = {id(sink) for sink, _, _ in self.outcomes}
-        left = [item.sink for item in self._items if id(item.sink) not in answered]
-        self.outcomes += [(sink, None, own(failure)) for sink in left]
-        return len(left)
-
-    def hand_over(self) -> None:
-        """Settle every caller; once, though the end of a loop may ask again."""
-        outcomes, self.outcomes, self._items = self.outcomes, [], []
-        if outcomes:
-            self._core.settle(outcomes)
-
-
-class Run:
-    """One run of the model, from the items to the results; the two colours differ by the call."""
-
-    __slots__ = ("_core", "_started", "items", "scope")
-
-    def __init__(self, core: Core, items: list[Item]) -> None:
-        self._core = core
-        self._started = core.settings.clock()
-        self.items = items
-        self.scope = shared_scope([item.scope for item in items], "batch", core, core)
-
-    def batch(self) -> Any:
-        """Join the items."""
-        return self._core.settings.layout.join([i.x for i in self.items] * self.items[0].copies)
-
-    def cut(self, result: Any) -> Sequence[Any]:
-        """Tell the results apart. Raises BadOutput."""
-        settings = self._core.settings
-        n = len(self.items) * self.items[0].copies
-        try:
-            rows = settings.layout.cut(result, n)
-        except BadOutput as error:
-            raise BadOutput(f"{settings.name!r} returned {error}") from None
-        if len(rows) != n:
-            raise BadOutput(
-                f"{settings.layout!r} of {settings.name!r} cut {len(rows)} results for {n} items"
-            )
-        return rows
-
-    def note(self, error: BaseException | None, errors: int) -> None:
-        """Count the run, tell who listens, and extend the trail of every caller by its own."""
-        settings = self._core.settings
-        seconds = settings.clock() - self._started
-        trail: Sequence[Fact] = self.scope.trail
-        size = len(self.items)
-        for scope, item in {item.scope: item for item in self.items}.items():
-            if scope is not None:
-                note = BatchNote(settings.name, size, self._started - item.at, seconds)
-                scope.trail.extend((*trail, note))
-        if self.scope.warming:
-            return
-        self._core.ran(size, errors)
-        if settings.on_event is not None:
-            waited = self._started - min(item.at for item in self.items)
-            tell(settings.on_event, BatchDone(settings.name, size, waited, seconds, error))
+Gone: TypeAlias = tuple[Item, BaseException | None]
+"""One who is not served, and the error; None for one who has left already."""
 
 
 class Core:
-    """What the workers of one batcher share. It does not know the batcher, which may be dropped."""
+    """One batcher without its queues. It does not know the batcher, which may be dropped.
+
+    ``lock`` is held by whoever reads or changes what is below it, and by the callers of methods
+    that say "under the lock".
+    """
 
     def __init__(self, settings: Settings, predict: Primitive[Any, Any]) -> None:
         self.settings = settings
         self.predict = predict
+        self.nobody = unread_scope("batch", self)
+        """The scope of a batch whose callers are in no request."""
         self.lock = RLock()
         """Reentrant, since the garbage of a closed loop may be collected while it is held."""
         self.closing = False
-        self._pending = self._queued = 0
+        self.counts = Counts()
+        self.pace = Pace(settings.slo, settings.form.limit, settings.workers)
+        self.door = Door(settings, self.pace, self.counts)
+        self.reruns = Reruns()
+        self.limit = settings.form.limit
+        """What a batch may hold: halved whenever one took more memory than there is."""
+        self.running = 0
+        """How many items are run right now."""
+        self._untold = 0
+        """How many were taken from the queue and are not yet told how it ended."""
+        self._usual = 0.0
+        """What the last batch took, in the measure of costs."""
         self._emptied: list[Sink] = []
-        self._calls = self._batches = self._items = 0
-        self._expired = self._abandoned = self._refused = self._errors = 0
 
-    def accept(self, item: Item, lane: Hashable, lanes: Lanes[Item]) -> bool:
-        """Queue one call, under the lock, and say whether somebody should look.
+    def lanes(self) -> Lanes[Item]:
+        """Make a queue."""
+        return self.settings.form.lanes(self.settings.max_wait, self.pace.costs)
 
-        Raises Closed or Overloaded, and TypeError for a lane that cannot be hashed.
-        """
-        settings = self.settings
-        if self.closing:
-            raise Closed(f"{settings.name!r} is closed: open it again with `with predictor:`")
-        if self._queued >= settings.max_queue_size:
-            self._refused += 1
-            raise Overloaded(
-                f"{settings.name!r} has {self._queued} calls queued: raise max_queue_size, "
-                "or ask less"
-            )
-        look = lanes.push(item, lane, item.at)
-        self._pending += 1
-        self._queued += 1
-        if item.scope is None or not item.scope.warming:
-            self._calls += 1
-        return look
+    def shut(self, *, closed: bool) -> None:
+        """Accept nothing from now on, or everything again."""
+        with self.lock:
+            self.closing = closed
+            self.door.shut(closed=closed)
+            if not closed:
+                self.limit = self.pace.limit = self.settings.form.limit
 
-    def not_refused(self) -> None:
+    def not_refused(self, error: Overloaded) -> None:
         """Take back the count of a refusal, by who tries again."""
         with self.lock:
-            self._refused -= 1
+            if self.counts.refusals[error.reason]:
+                self.counts.refusals[error.reason] -= 1
 
-    def cut(self, lanes: Lanes[Item], gone: list[Outcome]) -> tuple[list[Item], float]:
+    def cut(self, queue: Queue, gone: list[Gone]) -> tuple[list[Item], float]:
         """Take the next batch, under the lock, or say in how many seconds to look again.
 
-        ``gone`` gets the answers of those who left or whose time is over: they never run.
+        ``gone`` gets those who left or whose time is over; they never run and are to be
+        dismissed.
         """
-        before = len(lanes)
-        batch: list[Item] = []
-        pause = 0.0
-
-        def keep(item: Item) -> bool:  # a call an item: the common case is decided here
-            if item.scope is None and not item.sink.done():
-                return True
-            return self._keep(item, gone)
-
-        while not batch:
-            now = self.settings.clock()
-            pause = lanes.wait(now)
-            if pause > 0 and not (self.closing and len(lanes)):
-                break
-            batch = lanes.cut(now, keep)
-        self._queued -= before - len(lanes)
+        if queue.staged:
+            straight = self._cut_staged(queue)
+            if straight:
+                return straight, 0.0
+        before = len(queue.lanes)
+        batch, pause = self._cut_lanes(queue.lanes, gone)
+        taken = before - len(queue.lanes)
+        if gone:
+            self._count_gone(gone)
+        if taken:
+            self.door.leave([*batch, *(item for item, _ in gone)], taken)
+            self.running += len(batch)
+            self._untold += taken
+            for other in self.door.seat():
+                if other is not queue:
+                    other.wake()
         return batch, pause
 
-    def _keep(self, item: Item, gone: list[Outcome]) -> bool:
-        outcome = self.gone(item)
-        if outcome is None:
+    def _cut_lanes(self, lanes: Lanes[Item], gone: list[Gone]) -> tuple[list[Item], float]:
+        late: list[Item] = []
+
+        def sift(items: list[Item]) -> list[Item]:
+            kept = [item for item in items if item.scope is None and not item.sink.done()]
+            return kept if len(kept) == len(items) else self._sift(items, gone, late)
+
+        now = self.settings.clock()
+        while True:
+            if len(lanes):
+                lanes.limit = self._limit(now, lanes)
+            pause = lanes.wait(now)
+            if pause > 0 and not (self.closing and len(lanes)):
+                return [], pause
+            mixed = lanes.mixed
+            batch = lanes.cut(now, sift)
+            if late:
+                self._fill_up(batch, late, gone)
+                late.clear()
+            if batch:
+                reason = "full" if lanes.full else "waited" if lanes.waited else "free"
+                self._count_cut(batch, now, reason)
+                self.counts.apart += mixed and len(batch) == 1
+                return batch, pause
+
+    def _cut_staged(self, queue: Queue) -> list[Item]:
+        """Cut what was staged as it came, if nothing about it is special; else put it into lanes.
+
+        Most batches are of that kind, and lanes cost as much as all else about them.
+        """
+        staged = queue.staged
+        now, count = self.settings.clock(), min(len(staged), self.limit)
+        waits = self.settings.max_wait > 0 and count < self.limit
+        if self.door.bound and not waits and not len(queue.lanes):
+            batch = [staged.popleft() for _ in range(count)]
+            lane = batch[0].lane
+            alike = [item for item in batch if item.lane == lane and not item.sink.done()]
+            if len(alike) == count and self._all_in_time(batch, now):
+                queue.lanes.overlap()  # or a batch holds but one
+                self.running += count
+                self._untold += count
+                self.counts.calls += count
+                reason = "full" if count >= self.limit else "free"
+                self._count_cut(batch, now, reason)
+                return batch
+            staged.extendleft(reversed(batch))
+        self.door.stage(queue, busy=self.running > 0)
+        return []
+
+    def _all_in_time(self, items: list[Item], now: float) -> bool:
+        """Say whether all can probably be answered before their time is over."""
+        if set(map(type, items)) == {Item}:
             return True
-        gone.append(outcome)
-        if outcome[2] is None:
-            self._abandoned += 1
-        else:
-            self._expired += 1
-        return False
+        dues = {item.due for item in items}
+        if dues == {math.inf}:
+            return True
+        by = now + self.pace.reach(len(items))
+        return all(due > by for due in dues)
 
-    def gone(self, item: Item) -> Outcome | None:
-        """Return how it ended for a caller whose time is over or who left, else None."""
-        try:
-            late = item.scope is not None and item.scope.remaining() <= 0
-        except BaseException as error:  # noqa: BLE001 - of one caller's clock, which is its own
-            return item.sink, None, self.broken(error)
-        if late:
-            where = f"the queue of {self.settings.name!r}"
-            return item.sink, None, DeadlineExceeded(f"the deadline passed in {where}")
-        return (item.sink, None, None) if item.sink.done() else None
+    def _limit(self, now: float, lanes: Lanes[Item]) -> float:
+        settings = self.settings
+        if settings.slo is None or (settings.form.pads and not settings.form.sized):
+            return self.limit
+        head = lanes.head()
+        left = head.at + settings.slo - now
+        if head.due < math.inf:  # and no NaN
+            left = min(left, head.due - now)
+        return min(self.limit, self.pace.cap(self.door.load, left))
 
-    def refuse(self, lanes: Lanes[Item]) -> int:
-        """Fail all that is queued, and say how much of it was still waited for."""
-        outcomes: list[Outcome] = []
+    def _sift(self, items: list[Item], gone: list[Gone], late: list[Item]) -> list[Item]:
+        """Tell apart who runs, who is gone, and who would probably be answered too late."""
+        kept: list[Item] = []
+        reach = -1.0
+        for item in items:
+            left = math.inf
+            try:
+                if item.scope is not None:
+                    left = item.scope.remaining()
+            except BaseException as error:  # noqa: BLE001 - of one caller's clock, which is its own
+                gone.append((item, self.broken(error)))
+                continue
+            if left < math.inf and reach < 0:
+                reach = self._reach()
+            if left <= 0:
+                gone.append((item, self._expired("passed in")))
+            elif item.sink.done():
+                gone.append((item, None))
+            elif left < reach:
+                late.append(item)
+            else:
+                kept.append(item)
+        return kept
+
+    def _reach(self) -> float:
+        """Return how many seconds one should have left to go with the next batch."""
+        if self.settings.form.measures:
+            return self.pace.reach(self._usual)
+        return self.pace.reach(min(self.limit, self.door.queued))
+
+    def _fill_up(self, batch: list[Item], late: list[Item], gone: list[Gone]) -> None:
+        """Let those who would be late run where there is room, the latest first."""
+        bounded = self.settings.form.bounded
+        while late and (not batch or bounded([*batch, late[-1]]) <= self.limit):
+            batch.append(late.pop())
+        gone.extend(
+            (item, self._expired("would pass before the answer came from")) for item in late
+        )
+
+    def _expired(self, how: str) -> DeadlineExceeded:
+        return DeadlineExceeded(f"the deadline {how} the queue of {self.settings.name!r}")
+
+    def _count_gone(self, gone: Sequence[Gone]) -> None:
+        left = sum(error is None for _, error in gone)
+        self.counts.abandoned += left
+        self.counts.expired += len(gone) - left
+
+    def _count_cut(self, batch: list[Item], now: float, reason: str) -> None:
+        if not all(item.scope is not None and item.scope.warming for item in batch):
+            self.counts.releases["drain" if self.closing and reason != "full" else reason] += 1
+            self.counts.queued.extend([now - item.at for item in batch])
+
+    def ran(
+        self, items: Sequence[Item], seconds: float, errors: int, *, failed: bool, warming: bool
+    ) -> None:
+        """Count one run of the model, under the lock, and learn what it cost."""
+        form, counts, size = self.settings.form, self.counts, len(items)
+        self.running -= size
+        if not failed:
+            self._usual = form.measure(items) * items[0].copies
+            self.pace.costs.observe(self._usual, seconds)
+            self.reruns.refill()
+        if warming:
+            return
+        counts.batches += 1
+        counts.items += size
+        counts.errors += errors
+        counts.sizes[(size - 1).bit_length()] += 1
+        counts.ran.add(seconds)
+        if form.pads:
+            counts.room += form.measure(items)
+            counts.used += sum(item.size for item in items)
+
+    def halve_limit(self, items: Sequence[Item]) -> None:
+        """Let no batch be larger than half of one that took more memory than there is."""
+        half = int(self.settings.form.bounded(items) * items[0].copies / 2)
         with self.lock:
-            items = lanes.clear()
-            self._queued -= len(items)
-            waiting = [item for item in items if self._keep(item, outcomes)]
-        name = self.settings.name
-        closed = f"{name!r} was closed before it ran"
-        self.settle([*outcomes, *((item.sink, None, Closed(closed)) for item in waiting)])
+            self.limit = self.pace.limit = max(1, min(self.limit, half))
+
+    def dismiss(self, gone: Sequence[Gone]) -> None:
+        """Tell those who are not served."""
+        fail([item for item, _ in gone], [error for _, error in gone])
+        self.landed(len(gone))
+
+    def still_waiting(self, items: list[Item]) -> list[Item]:
+        """Return those of a failed batch who wait on; the others are told."""
+        gone: list[Gone] = []
+        with self.lock:
+            late: list[Item] = []
+            kept = self._sift(items, gone, late) + late
+        if gone:
+            self.dismiss(gone)
+        return kept
+
+    def refuse(self, queue: Queue) -> int:
+        """Fail all that is queued, and say how much of it was still waited for."""
+        gone: list[Gone] = []
+        late: list[Item] = []
+        with self.lock:
+            items = self._clear(queue)
+            waiting = self._sift(items, gone, late) + late
+            self._count_gone(gone)
+        error = Closed(f"{self.settings.name!r} was closed before it ran")
+        self.dismiss([*gone, *((item, own(error)) for item in waiting)])
         return len(waiting)
 
-    def fail(self, lanes: Lanes[Item], error: BaseException) -> None:
-        """Fail all that is queued where even looking at it has failed, as by a broken clock."""
+    def fail(self, queue: Queue, failure: Exception) -> None:
+        """Fail all that is queued, where nobody will run it."""
         with self.lock:
-            items = lanes.clear()
-            self._queued -= len(items)
-        failure = self.broken(error)
-        self.settle([(item.sink, None, own(failure)) for item in items])
+            items = self._clear(queue)
+        self.dismiss([(item, own(failure)) for item in items])
 
-    def settle(self, outcomes: list[Outcome]) -> None:
-        """Hand over answers, and tell those who wait until nothing is pending."""
-        deliver(outcomes)
+    def put_back(self, queue: Queue, items: Sequence[Item]) -> None:
+        """Queue again those who were taken and not run, since another's run hangs."""
         with self.lock:
-            self._pending -= len(outcomes)
-            waiting = [] if self._pending else self._emptied
-            if waiting:
-                self._emptied = []
-        deliver([(sink, None, None) for sink in waiting])
+            for item in reversed(items):
+                self.door.seat_again(item, queue)
+            self._untold -= len(items)
+        queue.wake()
+
+    def _clear(self, queue: Queue) -> list[Item]:
+        self.door.stage(queue, busy=False)
+        items = queue.lanes.clear()
+        self.door.leave(items, len(items))
+        guests = self.door.dismiss(queue)
+        for other in self.door.seat():
+            other.wake()
+        self._untold += len(items) + len(guests)
+        return items + guests
+
+    def landed(self, count: int) -> None:
+        """Note that so many were told how it ended, and tell who waits for the last."""
+        with self.lock:
+            self._untold -= count
+            if not self._emptied or self._untold or self.door.waiting():
+                return
+            emptied, self._emptied = self._emptied, []
+        deliver([(sink, None, None) for sink in emptied])
 
     def when_empty(self, sink: Sink) -> None:
-        """Settle a sink when nothing is pending."""
+        """Settle a sink when everything accepted has ended."""
         with self.lock:
             self._emptied.append(sink)
-        self.settle([])
-
-    def ran(self, size: int, errors: int) -> None:
-        """Count one run of the model, and the callers that got an error of it."""
-        with self.lock:
-            self._batches += 1
-            self._items += size
-            self._errors += errors
-
-    def run(self, items: list[Item]) -> None:
-        """Run a batch on this thread and hand over what comes of it."""
-        runs = Runs(self, items)
-        try:
-            for run in runs:
-                try:
-                    result = Context().run(in_scope, run.scope, self.predict, run.batch())
-                    runs.done(run, result)
-                except BaseException as error:  # noqa: BLE001 - a worker outlives its model
-                    runs.failed(run, error)
-        except BaseException as error:  # noqa: BLE001 - and a hook, a clock, a broken exception
-            runs.give_up(self.broken(error))
-        runs.hand_over()
+        self.landed(0)
 
     def broken(self, error: BaseException) -> RuntimeError:
         """Say that something around the model failed, of which no caller could be told better."""
@@ -357,15 +321,5 @@ class Core:
     def stats(self, blocked_loop: int) -> BatcherStats:
         """Take a snapshot."""
         with self.lock:
-            return BatcherStats(
-                calls=self._calls,
-                batches=self._batches,
-                items=self._items,
-                mean_batch_size=self._items / self._batches if self._batches else math.nan,
-                queued=self._queued,
-                expired=self._expired,
-                abandoned=self._abandoned,
-                refused=self._refused,
-                errors=self._errors,
-                blocked_loop=blocked_loop,
-            )
+            stats = self.counts.snapshot(self.door.waiting(), self.running, blocked_loop)
+            return stats._replace(calls=stats.calls + self.door.held() - self.door.queued)

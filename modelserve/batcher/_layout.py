@@ -8,25 +8,38 @@ from typing import Any, Protocol, final
 
 import numpy as np
 
-from modelserve.errors import BadOutput
+from modelserve.errors import BadInput, BadOutput
 
 PLAIN = (np.ndarray, np.memmap)
 """Arrays that numpy can join; of other subclasses, such as masked arrays, it would drop a part."""
+OBJECTS = (
+    "rows of unlike length make one; give it a dtype, as by np.asarray(x, np.float32), or choose "
+    "another layout, such as AsList()"
+)
+_NO_ARRAYS = frozenset({str, bytes, bool, int, float, complex, list, type(None)})
 
 
 class Layout(Protocol):
-    """How items lie together: the lane of each, the batch of some, the results of a batch."""
+    """How items lie together: the lane of each, the batch of some, the results of a batch.
+
+    One whose items vary in length, such as :class:`~modelserve.Pad`, may have two methods more:
+    ``length(item)`` says how long an item is, and ``padded(length)`` how long a batch becomes for
+    it. Then items of like length run together.
+    """
 
     def lane(self, item: Any, /) -> Hashable:
-        """What an item must share with others to run with them."""
+        """What an item must share with others to run with them; asked in the caller's frame.
+
+        Raises BadInput for an item that can run with nobody, not even alone.
+        """
         ...
 
     def join(self, items: list[Any], /) -> Any:
         """Make one batch of items of one lane."""
         ...
 
-    def cut(self, result: Any, n: int, /) -> Sequence[Any]:
-        """Tell a batch's result apart: ``n`` results, in order. Raises BadOutput."""
+    def cut(self, result: Any, items: list[Any], /) -> Sequence[Any]:
+        """Tell apart the result of the items that were joined: one each. Raises BadOutput."""
         ...
 
 
@@ -35,7 +48,9 @@ class Stack:
     """Arrays and tensors get a new first axis; anything else travels as a plain list.
 
     So do dicts and tuples of which every leaf is one, leaf by leaf. Items of another shape, dtype
-    or structure run in batches of their own.
+    or structure run in batches of their own. A list or None is an item like any other, for a
+    function of a list; an array of objects, as ragged rows make it, is refused with
+    :class:`~modelserve.BadInput`.
 
     >>> import numpy as np
     >>> batch = Stack().join([np.zeros(3), np.ones(3)])
@@ -44,16 +59,35 @@ class Stack:
     """
 
     def lane(self, item: Any, /) -> Hashable:
-        """Shapes, dtypes and structure of an item of arrays; None for anything else."""
-        return _lane(item)
+        """Shapes, dtypes and structure of an item of arrays; None for anything else.
+
+        Raises BadInput for an array of objects.
+        """
+        kind = item.__class__
+        if kind in _NO_ARRAYS:
+            return None
+        if kind in PLAIN:
+            dtype = item.dtype
+            if dtype.hasobject:
+                raise BadInput(f"an array of objects cannot be stacked: {OBJECTS}")
+            return item.shape, dtype
+        if kind is dict:
+            lanes = list(map(self.lane, item.values()))
+            return (dict, frozenset(zip(item, lanes))) if lanes and all(lanes) else None  # noqa: B905
+        if issubclass(kind, tuple):
+            lanes = list(map(self.lane, item))
+            return (item.__class__, *lanes) if lanes and all(lanes) else None
+        if is_tensor(item):
+            return item.shape, item.dtype, item.device, item.layout
+        return None
 
     def join(self, items: list[Any], /) -> Any:
         """Stack the items of one lane along a new first axis."""
-        return items if _lane(items[0]) is None else _join(items)
+        return items if self.lane(items[0]) is None else _join(items)
 
-    def cut(self, result: Any, n: int, /) -> Sequence[Any]:
+    def cut(self, result: Any, items: list[Any], /) -> Sequence[Any]:
         """Split along the first axis; a list holds one result an item. Arrays are views."""
-        return cut(result, n)
+        return cut(result, len(items))
 
     def __repr__(self) -> str:
         """Show how to write it."""
@@ -76,9 +110,9 @@ class AsList:
         """Return the list."""
         return items
 
-    def cut(self, result: Any, n: int, /) -> Sequence[Any]:
+    def cut(self, result: Any, items: list[Any], /) -> Sequence[Any]:
         """Split along the first axis; a list holds one result an item."""
-        return cut(result, n)
+        return cut(result, len(items))
 
     def __repr__(self) -> str:
         """Show how to write it."""
@@ -96,21 +130,6 @@ def is_tensor(x: object) -> bool:
     return torch is not None and isinstance(x, torch.Tensor)
 
 
-def _lane(item: Any) -> Hashable:
-    kind = item.__class__
-    if kind in PLAIN:
-        return None if item.dtype.hasobject else (item.shape, item.dtype)
-    if kind is dict:
-        lanes = {key: _lane(leaf) for key, leaf in item.items()}
-        return (dict, frozenset(lanes.items())) if lanes and all(lanes.values()) else None
-    if issubclass(kind, tuple):
-        leaves = tuple(_lane(leaf) for leaf in item)
-        return (item.__class__, leaves) if leaves and all(leaves) else None
-    if is_tensor(item):
-        return (tuple(item.shape), item.dtype, item.device)
-    return None
-
-
 def _join(items: list[Any]) -> Any:
     first = items[0]
     kind = first.__class__
@@ -121,11 +140,12 @@ def _join(items: list[Any]) -> Any:
     if kind is dict:
         return {key: _join([item[key] for item in items]) for key in first}
     if issubclass(kind, tuple):
-        return _tuple(first, [_join(list(leaves)) for leaves in zip(*items, strict=True)])
+        return as_tuple(first, [_join(list(leaves)) for leaves in zip(*items, strict=True)])
     return sys.modules["torch"].stack(items)
 
 
-def _tuple(like: Any, leaves: Sequence[Any]) -> Any:
+def as_tuple(like: Any, leaves: Sequence[Any]) -> Any:
+    """Make a tuple, of the class of another where that is a NamedTuple."""
     return like.__class__(*leaves) if hasattr(like, "_fields") else tuple(leaves)
 
 
@@ -139,11 +159,9 @@ def cut(result: Any, n: int) -> Sequence[Any]:
             raise BadOutput(f"a single value for {n} items: return one result an item")
         return _counted(list(result), result.shape[0], n, "first axis")
     if issubclass(kind, Mapping):
-        columns = [cut(value, n) for value in result.values()]
-        keys = list(result)
-        return [dict(zip(keys, row, strict=True)) for row in _rows(columns, n)]
+        return regroup(result, [cut(column, n) for column in result.values()], n)
     if issubclass(kind, tuple):
-        return [_tuple(result, row) for row in _rows([cut(value, n) for value in result], n)]
+        return regroup(result, [cut(column, n) for column in result], n)
     if result is None:
         raise BadOutput(f"None for {n} items: return one result an item")
     raise BadOutput(
@@ -152,10 +170,15 @@ def cut(result: Any, n: int) -> Sequence[Any]:
     )
 
 
-def _rows(columns: list[Sequence[Any]], n: int) -> Sequence[Sequence[Any]]:
+def regroup(like: Any, columns: list[Sequence[Any]], n: int) -> Sequence[Any]:
+    """Make rows of columns: for each of ``n`` items what it has of each output."""
     if not columns:
         raise BadOutput(f"an empty structure for {n} items: return one result an item")
-    return list(zip(*columns, strict=True))
+    rows = zip(*columns, strict=True)
+    if isinstance(like, tuple):
+        return [as_tuple(like, row) for row in rows]
+    names = list(like)
+    return [dict(zip(names, row)) for row in rows]  # noqa: B905 - half the time, and one an output
 
 
 def _counted(rows: list[Any], found: int, n: int, what: str) -> list[Any]:

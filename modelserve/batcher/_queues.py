@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
-from modelserve.batcher._core import Core, Item, Settings
+from modelserve._policy.lines import Rank
+from modelserve.batcher._core import Core
+from modelserve.batcher._form import SCALARS, nbytes
+from modelserve.batcher._item import Item, ScopedItem, SpecialItem
+from modelserve.batcher._layout import AsList, Stack
 from modelserve.batcher._workers import Workers
-from modelserve.predictor import Primitive, Sink, background_loop, running_loop
+from modelserve.errors import NestingError
+from modelserve.predictor import FutureSink, Primitive, Sink, background_loop, running_loop
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
 
+    from modelserve.batcher._settings import Settings
     from modelserve.batcher._tasks import LoopQueue
+    from modelserve.request import Request
 
 
 class Queues:
@@ -19,56 +27,138 @@ class Queues:
 
     def __init__(self, settings: Settings, part: Primitive[Any, Any]) -> None:
         self.core = Core(settings, part)
-        self._is_async = part.is_async
-        self._workers = Workers(self.core)
-        self._loops: dict[AbstractEventLoop, LoopQueue] = {}
+        self._door, self._clock = self.core.door, settings.clock
+        form = settings.form
+        self._lane = form.layout.lane if isinstance(form.layout, Stack | AsList) else form.lane
+        self._size = form.size if form.measures else None
+        self.workers = Workers(self.core) if not part.is_async else None
+        self.loops: dict[AbstractEventLoop | None, LoopQueue] = {}
 
-    def push(self, item: Item, lane: Any) -> None:
-        """Queue an item where it will run. Raises Closed or Overloaded."""
-        if not self._is_async:
-            self._workers.push(item, lane)
+    def push(
+        self,
+        x: Any,
+        sink: Any,
+        loop: AbstractEventLoop | None,
+        scope: Request | None,
+        *,
+        seated: Sink | None = None,
+    ) -> float:
+        """Queue an item where it will run.
+
+        Returns the seconds that its caller has left, NaN where that may change. Raises Closed,
+        Overloaded, DeadlineExceeded, NestingError, and what the layout raises for a bad item.
+        """
+        queue = self.workers or self.loops.get(loop)
+        if scope is None:
+            item = Item(x, sink, loop, self._clock(), self._lane(x))
+        else:
+            item = ScopedItem(x, sink, loop, self._clock(), self._lane(x))
+            item.scope, item.due = scope, self._due(scope, item.at)
+        if (
+            queue is not None
+            and self._door.queued + len(queue.staged) < self._door.bound
+            and (x.__class__ in SCALARS or nbytes(x) <= self._door.small)
+            and (scope is None or not (scope.priority or scope.tenant))
+        ):
+            queue.staged.append(item)
+            if queue.idle:
+                queue.attend()
+        else:
+            special = self._special(item)
+            special.waits = seated is not None or not isinstance(sink, FutureSink)
+            self._enter(special, seated)
+        return math.inf if scope is None else item.due - item.at
+
+    def push_warm(
+        self,
+        x: Any,
+        sink: Any,
+        loop: AbstractEventLoop | None,
+        scope: Request,
+        copies: int,
+    ) -> None:
+        """Queue an item that makes a whole batch of its own."""
+        item = SpecialItem(x, sink, loop, self._clock(), (self._lane(x), id(sink)))
+        item.scope, item.copies = scope, copies
+        item.due = self._due(scope, item.at)
+        self._enter(item, None)
+
+    def _due(self, scope: Request, now: float) -> float:
+        """Check that a request may call this now; return when its time is over."""
+        if scope.inside and self.core in scope.inside:
+            name = self.core.settings.name
+            raise NestingError(
+                f"{name!r} was called from inside a batch that waits for it: "
+                "call the batch function itself there"
+            )
+        if scope.plain:
+            return math.inf
+        left = scope.left(self.core.settings.name)
+        known = scope.clock is self._clock and not scope.is_shared and not scope.warming
+        return now + left if known else math.nan
+
+    def _special(self, item: Item) -> SpecialItem:
+        """Measure an item that cannot be staged as it is."""
+        special = SpecialItem(item.x, item.sink, item.loop, item.at, item.lane)
+        scope = special.scope = item.scope
+        special.due = item.due
+        if scope is not None and (scope.priority or scope.tenant):
+            special.rank = Rank(scope.priority, scope.tenant)
+        size = nbytes(item.x)
+        special.nbytes = size if size > self._door.small else 0
+        if self._size is not None:
+            special.size = self._size(item.x)
+        return special
+
+    def _enter(self, item: Item, seated: Sink | None) -> None:
+        if self.workers is not None:
+            self.workers.enter(item, seated)
             return
-        here = item.sink.loop or running_loop()
+        here = item.loop or running_loop()
         loop = here or background_loop()
-        queue = self._loops.get(loop) or self._queue_of(loop)
-        queue.push(item, lane, None if here else loop)
+        queue = self.loops.get(loop) or self._queue_of(loop)
+        queue.enter(item, seated, None if here else loop)
 
     def _queue_of(self, loop: AbstractEventLoop) -> LoopQueue:
         from modelserve.batcher._tasks import LoopQueue
 
         self._forget_closed()
         with self.core.lock:
-            return self._loops.setdefault(loop, LoopQueue(self.core))
+            queue = self.loops.get(loop)
+            if queue is None:
+                queue = self.loops[loop] = LoopQueue(self.core, loop)
+                self.core.door.add(queue)
+            return queue
 
     def _forget_closed(self) -> None:
         """Let go of loops that were closed, and of what they took along."""
         with self.core.lock:
-            closed = [loop for loop in self._loops if loop.is_closed()]
-            queues = [self._loops.pop(loop) for loop in closed]
+            closed = [loop for loop in self.loops if loop is not None and loop.is_closed()]
+            queues = [self.loops.pop(loop) for loop in closed]
         for queue in queues:
             queue.lose()
 
     def busy_here(self) -> bool:
         """Whether the loop of this thread has work, which it could not do while it is blocked."""
         loop = running_loop()
-        queue = None if loop is None else self._loops.get(loop)
+        queue = None if loop is None else self.loops.get(loop)
         return queue is not None and queue.busy()
 
     def close(self, sink: Sink, *, drain: bool) -> None:
         """Refuse what comes, and settle the sink when everything accepted is answered."""
-        self.core.closing = True
+        self.core.shut(closed=True)
+        self._forget_closed()
         if not drain:
             self.cancel_queued()
-        self._workers.wake()
-        for loop, queue in self._loops.copy().items():
-            try:
-                loop.call_soon_threadsafe(queue.wake)
-            except RuntimeError:
-                self._forget_closed()
+        for queue in self._all():
+            queue.wake()
         self.core.when_empty(sink)
 
     def cancel_queued(self) -> None:
         """Fail everything that has not started."""
-        self._workers.cancel_queued()
-        for queue in list(self._loops.values()):
+        for queue in self._all():
             queue.cancel_queued()
+
+    def _all(self) -> list[Workers | LoopQueue]:
+        workers = [] if self.workers is None else [self.workers]
+        return [*workers, *self.loops.copy().values()]

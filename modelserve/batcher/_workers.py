@@ -10,15 +10,19 @@ import math
 import threading
 import weakref
 from _thread import allocate_lock
+from collections import deque
 from contextvars import Context
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from modelserve._policy.lanes import Lanes
+from modelserve.batcher._runs import Runs, run
+from modelserve.batcher._watch import Watch
 from modelserve.predictor._waiting import LONGEST
 
 if TYPE_CHECKING:
-    from modelserve.batcher._core import Core, Item
-    from modelserve.predictor import Outcome
+    from modelserve._policy.lanes import Lanes
+    from modelserve.batcher._core import Core, Gone
+    from modelserve.batcher._item import Item
+    from modelserve.predictor import Sink
 
 
 class Place:
@@ -36,31 +40,52 @@ class Workers:
 
     def __init__(self, core: Core) -> None:
         self.core = core
-        settings = core.settings
-        self._lanes: Lanes[Item] = Lanes(settings.max_batch_size, settings.max_wait)
+        self.lanes: Lanes[Item] = core.lanes()
+        self.staged: deque[Item] = deque()
+        core.door.add(self)
+        self._most = core.settings.workers
+        self.idle = True
+        """Whether there may be nobody who will look at what is staged."""
         self._parked: list[Place] = []
         self._alive = 0
+        max_run = core.settings.max_run
+        self._watch = None if max_run is None else Watch(self, core, max_run)
         self._dismiss = weakref.finalize(self, _dismiss, self._parked)
         self._dismiss.atexit = False
 
-    def push(self, item: Item, lane: Any) -> None:
-        """Queue an item. Raises Closed or Overloaded."""
+    def attend(self) -> None:
+        """See to it that what was staged is run."""
         core = self.core
         with core.lock:
-            start = core.accept(item, lane, self._lanes) and self._call()
+            look = len(self.staged) > 0
+            if look and core.settings.max_wait:
+                look = core.door.stage(self, busy=core.running > 0)
+            start = look and self._call()
+        if start:
+            self._start()
+
+    def enter(self, item: Item, seated: Sink | None) -> None:
+        """Queue an item after a closer look. Raises Closed or Overloaded."""
+        core = self.core
+        with core.lock:
+            busy = core.running > 0
+            core.door.stage(self, busy=busy)
+            start = core.door.enter(item, self, seated, busy=busy) and self._call()
         if start:
             self._start()
 
     def _call(self) -> bool:
         """Wake a parked worker, under the lock; say whether one is to be started instead."""
+        start = False
         if self._parked:
             place = self._parked.pop()
             place.workers = self
             place.lock.release()
-        elif self._alive < self.core.settings.workers:
+        elif self._alive < self._most:
             self._alive += 1
-            return True
-        return False
+            start = True
+        self.idle = bool(self._parked) or self._alive < self._most
+        return start
 
     def _start(self) -> None:
         name = f"modelserve-{self.core.settings.name}"
@@ -70,6 +95,7 @@ class Workers:
         except BaseException:
             with self.core.lock:
                 self._alive -= 1
+                self.idle = True
                 alone = not self._alive
             if alone:
                 self.cancel_queued()
@@ -80,16 +106,36 @@ class Workers:
         while True:
             batch, pause = self._take(place)
             if batch:
-                self.core.run(batch)
+                if not self._run(batch):
+                    return False
             elif not 0 < pause < math.inf:
                 return pause > 0
             elif place.lock.acquire(timeout=min(pause, LONGEST)):
                 place.workers = None
 
+    def _run(self, batch: list[Item]) -> bool:
+        """Run a batch; say whether this worker has not been replaced meanwhile."""
+        runs = Runs(self.core, batch)
+        if self._watch is None:
+            run(self.core, runs)
+            return True
+        self._watch.began(runs)
+        run(self.core, runs)
+        return self._watch.ended(runs)
+
+    def replace(self) -> None:
+        """Let another worker take the place of one that hangs."""
+        with self.core.lock:
+            self._alive -= 1
+            self.idle = True
+            start = len(self.lanes) + len(self.staged) > 0 and self._call()
+        if start:
+            self._start()
+
     def _take(self, place: Place) -> tuple[list[Item], float]:
         """Cut the next batch, or park: what to run, else how long to wait (0: end)."""
         core = self.core
-        gone: list[Outcome] = []
+        gone: list[Gone] = []
         start = False
         with core.lock:
             if place in self._parked:
@@ -97,16 +143,21 @@ class Workers:
             elif not place.lock.locked():  # called after its wait had timed out
                 place.lock.acquire()
                 place.workers = None
-            batch, pause = core.cut(self._lanes, gone)
+            batch, pause = core.cut(self, gone)
             if batch:
-                start = len(self._lanes) > 0 and self._call()
-            elif core.closing:
-                self._alive -= 1
-                pause = 0.0
+                start = len(self.lanes) + len(self.staged) > 0 and self._call()
             else:
-                self._parked.append(place)
+                seated = len(self.lanes) > 0 and pause == math.inf  # who had waited for room
+                if core.closing:
+                    self._alive -= 1
+                    pause = 0.0
+                else:
+                    self._parked.append(place)
+                self.idle = True
+                more = seated or len(self.staged) > 0  # after idle: by one who saw nobody so
+                start = more and self._call()
         if gone:
-            core.settle(gone)
+            core.dismiss(gone)
         if start:
             self._start()
         return batch, pause
@@ -115,7 +166,8 @@ class Workers:
         """Leave nobody waiting for a worker that ends of an error; the next call starts another."""
         with self.core.lock:
             self._alive -= 1
-        self.core.fail(self._lanes, error)
+            self.idle = True
+        self.core.fail(self, self.core.broken(error))
 
     def wake(self) -> None:
         """Have every parked worker look again."""
@@ -125,7 +177,7 @@ class Workers:
 
     def cancel_queued(self) -> None:
         """Fail everything that has not started."""
-        self.core.refuse(self._lanes)
+        self.core.refuse(self)
 
 
 def _dismiss(parked: list[Place]) -> None:

@@ -185,7 +185,7 @@ class PredictionCache(Primitive[In, Out]):
             if leads:
                 flight.sinks.append(sink)
                 self._filler.spawn([(flight, x)])
-            await aio.wait(sink, scope, self.name)
+            await aio.wait(sink.future, scope, self.name)
             if not flight.is_older_than(came):
                 flight.note(scope, self._notes[leads])
                 return cast("Out", flight.result(self.name))
@@ -232,7 +232,7 @@ class PredictionCache(Primitive[In, Out]):
             for x, found in zip(chunk, plan.found, strict=True):
                 try:
                     if found.sink is not None:
-                        await aio.wait(cast("LoopSink", found.sink), scope, self.name)
+                        await aio.wait(cast("LoopSink", found.sink).future, scope, self.name)
                     y = self._settled(found, plan, scope)
                     if y.__class__ is Ask:
                         y = await y.p.acall(x)
@@ -352,7 +352,7 @@ class PredictionCache(Primitive[In, Out]):
         plan.leads[-1][0].sinks.append(sink)
         self._filler.spawn(plan.leads)
         try:
-            await aio.wait(sink, scope, self.name)
+            await aio.wait(sink.future, scope, self.name)
         except DeadlineExceeded:
             if not return_exceptions:
                 raise

@@ -167,7 +167,7 @@ class ModelLoader(Primitive[In, Out]):
         now = self._now or await self._afirst()
         sink = aio.sink()
         hop(sink, lambda x: self._answer(now, x), x, self.name, None)
-        return cast("Out", await aio.wait(sink, scope, self.name))
+        return cast("Out", await aio.wait(sink.future, scope, self.name))
 
     def get(self) -> Any:
         """Return the model itself, loading it at the first use.
@@ -276,7 +276,7 @@ class ModelLoader(Primitive[In, Out]):
     async def _afirst(self) -> Version:
         sink = aio.sink()
         self._begin(sink)
-        return cast("Version", await aio.wait(sink, current(), self.name))
+        return cast("Version", await aio.wait(sink.future, current(), self.name))
 
     def _check_door(self) -> None:
         """Refuse to load where that cannot end."""

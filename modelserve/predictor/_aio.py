@@ -41,25 +41,28 @@ class Wheel:
     """The callers of one loop by the tick in which their deadlines pass, and one timer for all."""
 
     def __init__(self) -> None:
-        self._ticks: dict[int, set[Caller]] = {}
+        self._ticks: dict[int, dict[Caller, None]] = {}
         self._heap: list[int] = []
         self._timer: asyncio.TimerHandle | None = None
 
-    def add(self, caller: Caller) -> None:
-        now = asyncio.get_running_loop().time()
-        caller.tick = math.floor((now + min(caller.scope.remaining(), LONGEST)) / TICK) + 1
-        waiting = self._ticks.get(caller.tick)
+    def add(
+        self, caller: Caller, remaining: float, loop: asyncio.AbstractEventLoop | None = None
+    ) -> None:
+        """Let a caller go after so many seconds, on the loop that runs here."""
+        loop = loop or asyncio.get_running_loop()
+        tick = caller.tick = int((loop.time() + min(remaining, LONGEST)) / TICK) + 1
+        waiting = self._ticks.get(tick)
         if waiting is None:
-            waiting = self._ticks[caller.tick] = set()
-            heapq.heappush(self._heap, caller.tick)
-            if self._heap[0] == caller.tick:
+            waiting = self._ticks[tick] = {}
+            heapq.heappush(self._heap, tick)
+            if self._heap[0] == tick:
                 self._wind()
-        waiting.add(caller)
+        waiting[caller] = None
 
     def discard(self, caller: Caller) -> None:
         waiting = self._ticks.get(caller.tick)
         if waiting is not None:
-            waiting.discard(caller)
+            waiting.pop(caller, None)
 
     def _wind(self) -> None:
         if self._timer is not None:
@@ -73,8 +76,12 @@ class Wheel:
         while self._heap and self._heap[0] <= due:
             passed += self._ticks.pop(heapq.heappop(self._heap))
         for caller in passed:
-            if caller.scope.remaining() > 0:
-                self.add(caller)
+            try:
+                remaining = caller.scope.remaining()
+            except Exception:  # noqa: BLE001 - of one caller's clock; others have theirs
+                remaining = 0.0
+            if remaining > 0:
+                self.add(caller, remaining)
             else:
                 caller.leave()
         if self._heap:
@@ -83,19 +90,25 @@ class Wheel:
 
 _wheels: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, weakref.ref[Wheel]]
 _wheels = weakref.WeakKeyDictionary()
+_last: tuple[Callable[[], object], Callable[[], Wheel | None]] = (lambda: None, lambda: None)
+"""The loop that last asked for its wheel, and the wheel: mostly that is who asks next."""
 
 
-def _wheel() -> Wheel:
-    """Return the wheel of this loop, kept alive by its timer and its callers alone.
+def _wheel(loop: asyncio.AbstractEventLoop) -> Wheel:
+    """Return the wheel of a loop, kept alive by its timer and its callers alone.
 
     Both know the loop: a wheel that were kept here would keep every loop that ever ran.
     """
-    loop = asyncio.get_running_loop()
-    kept = _wheels.get(loop)
-    wheel = None if kept is None else kept()
+    global _last  # noqa: PLW0603 - a cache of one, replaced as a whole
+    asked, found = _last
+    wheel = found() if asked() is loop else None
     if wheel is None:
-        wheel = Wheel()
-        _wheels[loop] = weakref.ref(wheel)
+        kept = _wheels.get(loop)
+        wheel = None if kept is None else kept()
+        if wheel is None:
+            wheel = Wheel()
+            _wheels[loop] = weakref.ref(wheel)
+        _last = weakref.ref(loop), _wheels[loop]
     return wheel
 
 
@@ -103,18 +116,28 @@ def _late(name: str) -> DeadlineExceeded:
     return DeadlineExceeded(f"the deadline passed while waiting for {name!r}")
 
 
-async def wait(sink: LoopSink, scope: Request | None, name: str) -> Any:
-    """Wait for a sink's answer, at most until the deadline in force."""
-    future = sink.future
-    remaining = math.inf if scope is None else scope.remaining()
-    if scope is None or remaining == math.inf or future.done():
+async def wait(
+    future: asyncio.Future[T], scope: Request | None, name: str, remaining: float = math.nan
+) -> T:
+    """Wait for a future's answer, at most until the deadline in force, if known so far away."""
+    if scope is None or scope.plain or future.done():
+        return await future
+    if math.isnan(remaining):
+        remaining = scope.remaining()
+    if remaining == math.inf:
         return await future
     if remaining <= 0:
         future.cancel()
         raise _late(name)
-    wheel = _wheel()
-    caller = Caller(scope, lambda: sink.settle(None, _late(name)))
-    wheel.add(caller)
+    loop = future.get_loop()
+    wheel = _wheel(loop)
+
+    def leave() -> None:
+        if not future.done():
+            future.set_exception(_late(name))
+
+    caller = Caller(scope, leave)
+    wheel.add(caller, remaining, loop)
     try:
         return await future
     finally:
@@ -129,14 +152,15 @@ async def settles(sink: LoopSink, timeout: float | None) -> bool:
 
 async def within(awaitable: Awaitable[T], scope: Request | None, name: str) -> T:
     """Await a user's coroutine in the caller's own task, at most until the deadline in force."""
-    if scope is None or scope.remaining() == math.inf:
+    remaining = math.inf if scope is None else scope.remaining()
+    if scope is None or remaining == math.inf:
         return await awaitable
-    wheel = _wheel()
+    wheel = _wheel(asyncio.get_running_loop())
     limit = asyncio.timeout(None)
     caller = Caller(scope, lambda: limit.reschedule(-math.inf))
     try:
         async with limit:
-            wheel.add(caller)
+            wheel.add(caller, remaining)
             try:
                 return await awaitable
             finally:
@@ -145,6 +169,12 @@ async def within(awaitable: Awaitable[T], scope: Request | None, name: str) -> T
         if limit.expired():
             raise _late(name) from None
         raise
+
+
+def leave(future: asyncio.Future[Any]) -> None:
+    """Wait no longer: nobody is told of what may still come."""
+    if not future.cancel() and not future.cancelled():
+        future.exception()  # seen: nobody else will ask
 
 
 def sink() -> LoopSink:

@@ -188,7 +188,7 @@ class Function(Primitive[In, Out]):
 
         executor = cast("Executor | None", self._executor)
         _threads.hop(sink, run, x, self.name, executor)
-        y: Out = await aio.wait(sink, scope, self.name)
+        y: Out = await aio.wait(sink.future, scope, self.name)
         return y
 
     async def _await(self, x: In, scope: Request | None) -> Out:

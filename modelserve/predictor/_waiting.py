@@ -115,10 +115,6 @@ class LoopSink:
         else:
             self.future.set_exception(error)
 
-    def leave(self) -> None:
-        if not self.future.cancel() and not self.future.cancelled():
-            self.future.exception()  # seen: nobody else will ask
-
 
 class FutureSink:
     """A caller that holds a ``concurrent.futures.Future``."""

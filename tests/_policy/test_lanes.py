@@ -1,185 +1,230 @@
 import math
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from modelserve._policy.lanes import Lanes
+from modelserve._policy.lanes import WINDOW, Lanes
+from modelserve._policy.lines import AGEING, Rank
+from tests._policy.queueing import Item, all_of, cut, filled, of_sizes, push, without
 
-LANES = st.sampled_from(["a", "b", None])
-GAPS = st.integers(0, 3)
-
-
-def filled(items, *, max_batch_size=2, max_wait=0.0, now=0.0):
-    lanes = Lanes(max_batch_size, max_wait)
-    for item in items:
-        lanes.push(item, item[0], now)
-    return lanes
+# What lies together
 
 
 def test_nothing_is_worth_no_look():
-    assert Lanes(2, 1.0).wait(now=5.0) == math.inf
+    lanes = Lanes(2, 1.0)
+
+    assert (len(lanes), lanes.mixed, lanes.wait(5.0)) == (0, False, math.inf)
+    assert (lanes.full, lanes.waited) == (False, False)
 
 
 def test_a_lone_item_is_cut_at_once_without_max_wait():
-    lanes = filled(["a1"])
+    lanes = filled("a1")
 
-    assert (lanes.wait(now=0.0), lanes.cut(now=0.0), len(lanes)) == (0.0, ["a1"], 0)
+    assert (lanes.wait(0.0), lanes.head().name, cut(lanes), len(lanes)) == (0.0, "a1", "a1", 0)
 
 
 def test_a_batch_holds_items_of_one_lane():
-    lanes = filled(["a1", "b1", "a2", "b2"])
+    lanes = Lanes(2, 0.0)
+    for at, name in enumerate(("a1", "b1", "a2", "b2", "a3")):
+        push(lanes, name, at)
+    assert lanes.mixed
 
-    assert [lanes.cut(now=0.0), lanes.cut(now=0.0)] == [["a1", "a2"], ["b1", "b2"]]
+    assert all_of(lanes) == ["a1 a2", "b1 b2", "a3"]
+    assert not lanes.mixed
 
 
 def test_none_is_a_lane_like_any_other():
-    lanes = Lanes(2, 1.0)
-    lanes.push("a1", "a", now=0.0)
-    for item in ("x", "y"):
-        lanes.push(item, None, now=0.0)
+    lanes = filled("a1", max_wait=1.0)
+    for name in ("x", "y"):
+        lanes.push(Item(name), None)
 
-    assert lanes.cut(now=0.5) == ["x", "y"]
-
-
-def test_an_item_waits_for_company_until_max_wait_after_it_came():
-    lanes = filled(["a1"], max_wait=1.0, now=10.0)
-    lanes.push("b1", "b", now=10.5)
-
-    assert [lanes.wait(now) for now in (10.0, 10.75, 11.0, 12.0)] == [1.0, 0.25, 0.0, 0.0]
+    assert cut(lanes, 0.5) == "x y"
 
 
-def test_the_wait_is_that_of_the_oldest_item_left():
-    lanes = filled(["a1"], max_wait=1.0, now=10.0)
-    lanes.push("b1", "b", now=10.5)
-    lanes.cut(now=11.0)
+def test_the_lane_of_the_oldest_is_next():
+    lanes = Lanes(2, 0.0)
+    push(lanes, "a1", at=2.0)
+    push(lanes, "b1", at=1.0)
 
-    assert lanes.wait(now=11.0) == 0.5
-
-
-def test_a_full_lane_is_cut_before_an_older_one_that_may_wait():
-    lanes = filled(["a1", "b1", "b2"], max_wait=1.0)
-
-    assert (lanes.wait(now=0.5), lanes.cut(now=0.5)) == (0.0, ["b1", "b2"])
-
-
-def test_a_full_lane_does_not_starve_an_item_that_has_waited_long_enough():
-    lanes = filled(["a1", "b1", "b2"], max_wait=1.0)
-
-    assert lanes.cut(now=1.0) == ["a1"]
-
-
-def test_what_is_refused_gives_its_place_to_others():
-    lanes = filled(["a1", "a2", "a3", "a4"])
-
-    assert lanes.cut(now=0.0, keep=lambda item: item != "a2") == ["a1", "a3"]
-    assert len(lanes) == 1
-
-
-def test_a_cut_may_keep_nobody():
-    lanes = filled(["a1", "b1"])
-
-    assert lanes.cut(now=0.0, keep=lambda item: item != "a1") == []
-    assert lanes.cut(now=0.0) == ["b1"]
+    assert (lanes.head().name, all_of(lanes)) == ("b1", ["b1", "a1"])
 
 
 def test_clear_takes_everything():
-    lanes = filled(["a1", "b1", "a2"])
+    lanes = filled("a1 b1 a2")
+    lanes.push(Item("b2"), "b", Rank(1, None))
 
-    assert sorted(lanes.clear()) == ["a1", "a2", "b1"]
-    assert (len(lanes), lanes.wait(now=0.0)) == (0, math.inf)
-
-
-@pytest.mark.parametrize("max_wait", [0.0, 1.0])
-def test_somebody_should_look_at_the_first_item_and_at_a_full_lane(max_wait):
-    lanes = Lanes(3, max_wait)
-    looks = [lanes.push(item, "a", now=0.0) for item in range(7)]
-
-    assert looks == ([True, False, True, False, False, True, False] if max_wait else [True] * 7)
+    assert sorted(item.name for item in lanes.clear()) == ["a1", "a2", "b1", "b2"]
+    assert (len(lanes), lanes.mixed, lanes.wait(0.0), lanes.clear()) == (0, False, math.inf, [])
 
 
-@given(
-    max_batch_size=st.integers(1, 4),
-    max_wait=st.integers(0, 3),
-    steps=st.lists(st.tuples(GAPS, st.none() | st.tuples(LANES, st.booleans())), max_size=60),
-)
-def test_every_cut_is_the_head_of_one_lane_the_oldest_or_a_full_one(
-    max_batch_size, max_wait, steps
-):
-    lanes = Lanes(max_batch_size, max_wait)
-    waiting = []  # (when, lane, number, wanted), the oldest first
-    now = 0
-    for number, (gap, pushed) in enumerate(steps):
-        now += gap
-        if pushed is not None:
-            item = (now, pushed[0], number, pushed[1])
-            lanes.push(item, pushed[0], now)
-            waiting.append(item)
-        elif waiting:
-            seen = []
-            batch = lanes.cut(now, keep=lambda item, seen=seen: seen.append(item) or item[3])
-            assert batch == [item for item in seen if item[3]]
-            assert seen in cuts(waiting, now, max_batch_size, max_wait)
-            waiting = [item for item in waiting if item not in seen]
-        assert len(lanes) == len(waiting)
-        assert lanes.wait(now) == expected_wait(waiting, now, max_batch_size, max_wait)
+# Ranks
 
 
-def by_lane(waiting):
-    return [[i for i in waiting if i[1] == lane] for lane in {item[1] for item in waiting}]
+def test_of_one_lane_the_most_urgent_go_first():
+    lanes = filled("a1 a2 a3")
+    lanes.push(Item("a4"), "a", Rank(1, None))
+
+    assert (lanes.head().name, all_of(lanes)) == ("a4", ["a4 a1", "a2 a3"])
 
 
-def expected_wait(waiting, now, max_batch_size, max_wait):
-    if not waiting:
-        return math.inf
-    if any(len(lane) >= max_batch_size for lane in by_lane(waiting)):
-        return 0
-    return max(0, waiting[0][0] + max_wait - now)
+def test_a_lane_with_somebody_urgent_goes_before_an_older_one():
+    lanes = filled("a1 b1")
+    lanes.push(Item("b2", at=0.5), "b", Rank(1, None))
+
+    assert (lanes.head().name, all_of(lanes)) == ("b2", ["b2 b1", "a1"])
 
 
-def cuts(waiting, now, max_batch_size, max_wait):
-    """List what may be looked at: of an oldest lane, or of a full one if that may wait."""
-    full = [lane for lane in by_lane(waiting) if len(lane) >= max_batch_size]
-    oldest = [lane for lane in by_lane(waiting) if lane[0][0] == waiting[0][0]]
-    may_wait = waiting[0][0] + max_wait > now
-    return [up_to(lane, max_batch_size) for lane in (may_wait and full) or oldest]
+def test_an_old_lane_goes_before_one_with_somebody_urgent():
+    lanes = filled("a1")
+    lanes.push(Item("b1", at=1.1 * AGEING), "b", Rank(1, None))
+
+    assert all_of(lanes) == ["a1", "b1"]
 
 
-def up_to(lane, max_batch_size):
-    """Return the head of a lane that holds ``max_batch_size`` wanted items, or all of it."""
-    head = []
-    for item in lane:
-        if sum(wanted for _, _, _, wanted in head) == max_batch_size:
-            break
-        head.append(item)
-    return head
+def test_the_first_of_a_lane_has_its_rank():
+    lanes = Lanes(1, 0.0)
+    lanes.push(Item("a1"), "a", Rank(-1, None))
+    push(lanes, "a2")
+
+    assert all_of(lanes) == ["a2", "a1"]
 
 
-@given(
-    max_batch_size=st.integers(1, 4),
-    max_wait=st.integers(0, 3),
-    pushes=st.lists(st.tuples(GAPS, LANES), max_size=40),
-)
-def test_a_worker_that_looks_when_told_keeps_nobody_longer_than_max_wait(
-    max_batch_size, max_wait, pushes
-):
-    lanes = Lanes(max_batch_size, max_wait)
-    now, alarm, cut_at = 0, math.inf, {}
+def test_who_comes_without_a_rank_queues_with_those_of_the_default_rank():
+    lanes = filled("a1")
+    lanes.push(Item("a2"), "a", Rank(0, "ann"))
+    push(lanes, "a3")
 
-    def look(at):
-        nonlocal alarm
-        while lanes.wait(at) == 0:
-            cut_at.update(dict.fromkeys(lanes.cut(at), at))
-        alarm = at + lanes.wait(at)
+    assert all_of(lanes) == ["a1 a2", "a3"]
 
-    for number, (gap, lane) in enumerate(pushes):
-        now += gap
-        while alarm <= now:
-            look(alarm)
-        if lanes.push((now, number), lane, now):
-            look(now)
-    while len(lanes):
-        look(alarm)
 
-    assert len(cut_at) == len(pushes)
-    assert all(came <= when <= came + max_wait for (came, _), when in cut_at.items())
+# Put back
+
+
+@pytest.mark.parametrize("rank", [None, Rank(0, "ann")])
+def test_who_was_taken_and_not_run_goes_before_the_others_of_its_lane(rank):
+    lanes = Lanes(2, 0.0)
+    for at, name in enumerate(("a1", "a2", "a3", "b1")):
+        lanes.push(Item(name, at), name[0], rank)
+    for item in reversed(lanes.cut(0.0)):
+        lanes.put_back(item, "a", rank)
+
+    assert (len(lanes), all_of(lanes)) == (4, ["a1 a2", "a3", "b1"])
+
+
+def test_who_is_put_back_has_its_lane_again():
+    lanes = filled("a1", max_wait=1.0)
+    lanes.put_back(*lanes.cut(0.5), "a", None)
+    lanes.put_back(Item("a2"), "a", Rank(1, None))
+
+    assert (lanes.wait(0.25), cut(lanes)) == (0.0, "a2 a1")
+
+
+# How much a batch holds
+
+
+def test_items_are_counted_whatever_their_size_unless_asked_for():
+    lanes = Lanes(2, 0.0)
+    for name in ("a1", "a2", "a3"):
+        lanes.push(Item(name, size=5), None)
+
+    assert all_of(lanes) == ["a1 a2", "a3"]
+
+
+def test_sizes_add_up_to_the_limit():
+    assert all_of(of_sizes(3, 5, 4, 3, 2)) == ["3 5", "4 3", "2"]
+
+
+def test_an_item_larger_than_the_limit_goes_alone():
+    assert all_of(of_sizes(1, 20, 1, 8, 1)) == ["1", "20", "1", "8", "1"]
+
+
+def test_what_is_sifted_out_takes_no_room():
+    lanes = of_sizes(7, 6, 2)
+
+    assert cut(lanes, sift=without("7")) == "6 2"
+
+
+def test_the_limit_may_change_between_cuts():
+    lanes = filled("a1 a2 a3 a4")
+    lanes.limit = 3
+
+    assert cut(lanes) == "a1 a2 a3"
+
+
+def test_what_is_sifted_out_gives_its_place_to_others():
+    lanes = filled("a1 a2 a3 a4")
+
+    assert cut(lanes, sift=without("a2")) == "a1 a3"
+    assert len(lanes) == 1
+
+
+def test_a_cut_may_leave_nobody():
+    lanes = filled("a1 b1")
+
+    assert cut(lanes, sift=without("a1")) == ""
+    assert not lanes.full
+    assert all_of(lanes) == ["b1"]
+
+
+# Company that is chosen
+
+
+def shortest(sizes, limit):
+    """Choose the oldest and the shortest others."""
+    others = sorted(range(1, len(sizes)), key=sizes.__getitem__)
+    return [0, *sorted(others[: int(limit) - 1])]
+
+
+def test_the_oldest_goes_with_those_that_are_chosen():
+    lanes = of_sizes(5, 9, 1, 8, 2, limit=3, choose=shortest)
+    lanes._sized = False
+
+    assert all_of(lanes) == ["5 1 2", "9 8"]
+
+
+def test_the_oldest_goes_also_where_it_is_not_chosen():
+    lanes = of_sizes(5, 1, choose=lambda _sizes, _limit: [1])
+
+    assert cut(lanes) == "5 1"
+
+
+def test_who_is_alone_has_no_company_to_choose():
+    def choose(sizes, limit):
+        raise AssertionError("there is nothing to choose")
+
+    assert cut(of_sizes(5, choose=choose)) == "5"
+    assert of_sizes(5, choose=choose).cut(0.0, without("5")) == []
+
+
+def test_what_is_sifted_out_is_not_chosen_from():
+    seen = []
+
+    def choose(sizes, limit):
+        seen.append((list(sizes), limit))
+        return list(range(len(sizes)))
+
+    lanes = of_sizes(1, 2, 3, 4, 5, choose=choose)
+
+    assert cut(lanes, sift=without("1", "3", "5")) == "2 4"
+    assert (seen, len(lanes)) == ([([2, 4], 8)], 0)
+
+
+def test_company_is_chosen_from_a_window():
+    seen = []
+
+    def choose(sizes, limit):
+        seen.append(len(sizes))
+        return [0, len(sizes) - 1]
+
+    lanes = of_sizes(*range(2 * WINDOW), limit=math.inf, choose=choose)
+
+    assert cut(lanes) == f"0 {WINDOW}"
+    assert (seen, len(lanes)) == ([1 + WINDOW], 2 * WINDOW - 2)
+    assert cut(lanes) == f"1 {WINDOW + 2}"
+
+
+def test_the_window_shows_the_most_urgent():
+    lanes = of_sizes(*range(2 * WINDOW), choose=lambda sizes, _: list(range(len(sizes)))[:2])
+    for name in ("u1", "u2"):
+        lanes.push(Item(name), None, Rank(1, None))
+
+    assert cut(lanes) == "u1 u2"

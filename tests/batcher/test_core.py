@@ -253,6 +253,17 @@ def test_more_than_the_queue_holds_are_refused(busy):
 # Counts and events
 
 
+def counts_of(p):
+    """Return the plain counts of a batcher, without those of reasons and durations."""
+    return {k: v for k, v in p.stats._asdict().items() if k in COUNTS}
+
+
+COUNTS = {
+    *("calls", "batches", "items", "mean_batch_size", "queued"),
+    *("expired", "abandoned", "refused", "errors", "blocked_loop"),
+}
+
+
 @both
 def test_counts_tell_exactly_what_happened(colour):
     def predict(xs):
@@ -264,7 +275,7 @@ def test_counts_tell_exactly_what_happened(colour):
     for future in [p.submit(n) for n in range(4)]:
         outcome(future)
 
-    assert p.stats._asdict() == {
+    assert counts_of(p) == {
         "calls": 4,
         "batches": 5,  # 0123, 01, 0, 1, 23
         "items": 10,

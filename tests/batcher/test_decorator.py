@@ -40,7 +40,7 @@ def test_a_decorated_function_is_the_batcher_and_keeps_its_name():
         "lengths",
         "How long each text is.",
     )
-    assert lengths._settings.max_batch_size == 64
+    assert lengths._settings.form.limit == 64
 
 
 def test_a_decorated_coroutine_function_stays_on_the_loop_that_calls():

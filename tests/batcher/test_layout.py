@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from modelserve.batcher import AsList, DynamicBatcher, Stack
-from modelserve.errors import BadOutput
+from modelserve.errors import BadInput, BadOutput
 
 
 class Pair(NamedTuple):
@@ -39,6 +39,9 @@ DTYPES = [
     [("a", "f4"), ("b", "i4")],
     [("x", "i4"), ("y", "f4")],
 ]
+
+ANY = [object()] * 5
+"""Items whose results are told apart: of these a stack reads the number alone."""
 
 ARRAYS = {
     "0-d": np.array(7, np.int16),
@@ -72,7 +75,8 @@ def test_arrays_are_stacked_along_a_new_first_axis(array):
     st.integers(1, 4),
 )
 def test_what_was_stacked_is_cut_into_the_same_items(array, n):
-    rows = Stack().cut(Stack().join([array] * n), n)
+    items = [array] * n
+    rows = Stack().cut(Stack().join(items), items)
     native = array.astype(array.dtype.newbyteorder("="))
 
     assert [row.tobytes() for row in rows] == [native.tobytes()] * n
@@ -143,8 +147,6 @@ LISTS = {
     "numpy scalar": np.float32(1.5),
     "none": None,
     "list": [np.zeros(2)],
-    "array of objects": np.array([None, {}], object),
-    "structured with objects": np.empty(2, [("a", "O")]),
     "masked array": np.ma.masked_array([1.0, 2.0], [True, False]),
     "record array": np.rec.array([(1, 2.0)], dtype=[("a", "i4"), ("b", "f8")]),
     "empty dict": {},
@@ -154,6 +156,9 @@ LISTS = {
     "mixed deep down": {"a": (np.zeros(2), {"b": None})},
     "no plain dict": OrderedDict(a=np.zeros(2)),
     "set": {1, 2},
+    "ragged rows": [[1, 2], [3]],
+    "array of objects in a list": [np.array([None])],
+    "bytes": b"ab",
 }
 
 
@@ -169,6 +174,56 @@ def test_the_mask_of_a_masked_array_survives():
     items = [np.ma.masked_array([1.0, 2.0], [hidden, False]) for hidden in (True, False)]
     with DynamicBatcher(lambda rows: [row.sum() for row in rows]) as sums:
         assert list(sums.map(items)) == [2.0, 3.0]
+
+
+@pytest.mark.parametrize(
+    "item",
+    [
+        np.array([[1, 2], [3]], object),
+        np.array(None),
+        np.empty(2, [("a", "O")]),
+        {"rows": np.array([None]), "x": np.zeros(2)},
+        (np.zeros(2), (np.array([None]),)),
+        ("text", np.array([None])),
+    ],
+    ids=repr,
+)
+def test_an_array_of_objects_is_refused(item):
+    with pytest.raises(BadInput, match=r"array of objects cannot be stacked.* AsList\(\)"):
+        Stack().lane(item)
+
+
+def test_what_is_refused_never_comes_into_the_queue():
+    with DynamicBatcher(lambda rows: rows * 2) as double:
+        with pytest.raises(BadInput):
+            double(np.array([[1, 2], [3]], object))
+
+        assert double(np.array(4)) == 8
+        assert (double.stats.calls, double.stats.batches) == (1, 1)
+
+
+def test_one_bad_item_of_many_fails_alone():
+    items = [np.array(1), np.array(None), np.array(3)]
+    with DynamicBatcher(lambda rows: rows * 2) as double:
+        first, bad, third = double.map(items, return_exceptions=True)
+
+    assert (first, third) == (2, 6)
+    assert isinstance(bad, BadInput)
+
+
+def test_none_is_an_item_of_a_function_of_a_list():
+    with DynamicBatcher(lambda items: [item is None for item in items]) as is_none:
+        assert list(is_none.map([None, "a", None])) == [True, False, True]
+
+
+def test_items_of_mixed_kinds_run_in_batches_of_their_kind():
+    kinds = []
+    items = [np.zeros(2), "text", np.array(1.0), None, np.ones(2)]
+    with DynamicBatcher(lambda xs: kinds.append(type(xs)) or list(xs)) as same:
+        assert list(map(type, same.map(items))) == [
+            *(np.ndarray, str, np.float64, type(None), np.ndarray),
+        ]
+    assert set(kinds) == {np.ndarray, list}
 
 
 def test_structures_are_stacked_leaf_by_leaf():
@@ -187,7 +242,7 @@ def test_structures_are_stacked_leaf_by_leaf():
 
 def test_arrays_are_cut_along_the_first_axis_as_views():
     batch = np.arange(6).reshape(3, 2)
-    rows = Stack().cut(batch, 3)
+    rows = Stack().cut(batch, ANY[:3])
 
     assert [row.tolist() for row in rows] == [[0, 1], [2, 3], [4, 5]]
     assert all(np.shares_memory(row, batch) for row in rows)
@@ -196,11 +251,11 @@ def test_arrays_are_cut_along_the_first_axis_as_views():
 def test_a_list_is_one_result_an_item_whatever_it_holds():
     results = ["a", None, [1, 2], (3, 4), {"k": 5}]
 
-    assert list(Stack().cut(results, 5)) == results
+    assert list(Stack().cut(results, ANY[:5])) == results
 
 
 def test_a_tuple_of_two_arrays_for_two_items_is_two_outputs_of_each():
-    rows = Stack().cut((np.array([1, 2]), np.array([10, 20])), 2)
+    rows = Stack().cut((np.array([1, 2]), np.array([10, 20])), ANY[:2])
 
     assert rows == [(1, 10), (2, 20)]
 
@@ -211,7 +266,7 @@ def test_structures_are_cut_leaf_by_leaf():
         "score": Pair(np.array([0.25, 0.75]), (np.array([[1, 2], [3, 4]]),)),
         "more": Columns({"deep": np.array([5, 6])}),
     }
-    first, second = Stack().cut(result, 2)
+    first, second = Stack().cut(result, ANY[:2])
 
     assert (first["label"], second["label"]) == ("cat", "dog")
     assert isinstance(second["score"], Pair)
@@ -245,7 +300,7 @@ def test_structures_are_cut_leaf_by_leaf():
 )
 def test_what_is_not_one_result_an_item_is_refused(result, n, message):
     with pytest.raises(BadOutput, match=message):
-        Stack().cut(result, n)
+        Stack().cut(result, ANY[:n])
 
 
 @pytest.fixture
@@ -259,7 +314,9 @@ def test_tensors_are_stacked_and_cut_like_arrays(torch):
 
     assert batch.shape == (2, 3, 2)
     assert all(torch.equal(row, item) for row, item in zip(batch, items, strict=True))
-    assert [(row.tolist(), tag) for row, tag in Stack().cut((batch[:, 0], ["a", "b"]), 2)] == [
+    assert [
+        (row.tolist(), tag) for row, tag in Stack().cut((batch[:, 0], ["a", "b"]), ANY[:2])
+    ] == [
         ([0.0, 3.0], "a"),
         ([1.0, 1.0], "b"),
     ]
@@ -271,6 +328,7 @@ def test_lanes_never_mix_tensors_of_other_shape_dtype_or_kind(torch):
         torch.zeros(4),
         torch.zeros(3, dtype=torch.float64),
         torch.zeros(3, device="meta"),
+        torch.zeros(3).to_sparse(),
         np.zeros(3, np.float32),
         {"a": torch.zeros(3)},
     ]
@@ -288,7 +346,7 @@ def test_dicts_of_tensors_are_stacked_leaf_by_leaf(torch):
 @pytest.mark.parametrize(("shape", "n"), [((3,), 2), ((), 1)])
 def test_tensors_of_another_first_axis_are_refused(torch, shape, n):
     with pytest.raises(BadOutput, match=f"for {n} items"):
-        Stack().cut(torch.zeros(shape), n)
+        Stack().cut(torch.zeros(shape), ANY[:n])
 
 
 def test_as_list_leaves_everything_as_it_is():
@@ -296,7 +354,7 @@ def test_as_list_leaves_everything_as_it_is():
 
     assert {AsList().lane(item) for item in items} == {None}
     assert AsList().join(items) is items
-    assert list(AsList().cut((np.array([1, 2]), ["a", "b"]), 2)) == [(1, "a"), (2, "b")]
+    assert list(AsList().cut((np.array([1, 2]), ["a", "b"]), items[:2])) == [(1, "a"), (2, "b")]
 
 
 def test_as_list_lets_arrays_of_all_shapes_run_together():

@@ -289,14 +289,14 @@ def test_a_loop_closed_by_hand_without_work_is_forgotten_silently():
     loop.close()
 
     assert p(2) == 2
-    assert loop not in p._queues._loops
+    assert loop not in p._queues.loops
     p.close(timeout=LIMIT)
 
 
 def test_close_is_not_held_up_by_a_loop_that_was_closed():
     p = ms.DynamicBatcher(as_async(same))
     assert run(lambda: p.acall(1)) == 1
-    assert len(p._queues._loops) == 1
+    assert len(p._queues.loops) == 1
     p.close(timeout=LIMIT)
 
-    assert p._queues._loops == {}
+    assert p._queues.loops == {}

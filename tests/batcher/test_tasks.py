@@ -1,15 +1,14 @@
 import asyncio
-from concurrent.futures import Future
+import gc
 from contextvars import ContextVar
 
 import pytest
 
 import modelserve as ms
-from modelserve.batcher._core import Core, Item
-from modelserve.batcher._tasks import LoopQueue
-from modelserve.predictor import FutureSink
+from modelserve.batcher._tasks import IDLE, LoopQueue
+from modelserve.predictor import background_loop
 from modelserve.testing import AsyncGatedPredictor
-from tests.batcher.asking import as_async, run, same
+from tests.batcher.asking import LIMIT, as_async, run, same
 from tests.support import virtual
 from tests.support.virtual import here
 
@@ -84,11 +83,26 @@ def test_a_full_batch_does_not_wait(seed):
     virtual.run(main, seed=seed)
 
 
+def test_items_that_come_after_a_batch_is_full_run_in_the_next():
+    async def main():
+        batches = []
+        p = ms.DynamicBatcher(timed(batches), max_wait=1.0, max_batch_size=2, clock=here().time)
+        futures = [p.submit("a")]
+        await asyncio.sleep(0.5)
+        futures += [p.submit(x) for x in "bcd"]  # while the task is held back, and once more
+        assert [await asyncio.wrap_future(future) for future in futures] == list("abcd")
+        assert batches == [(0.5, ["a", "b"]), (0.5, ["c", "d"])]
+
+    virtual.run(main)
+
+
 def test_a_full_batch_leaves_no_timer_behind():
     async def main():
         p = ms.DynamicBatcher(as_async(same), max_wait=9.0, max_batch_size=2, clock=here().time)
         await at(p, (0.0, "a"), (1.0, "b"))
-        assert [timer for timer in here()._scheduled if not timer.cancelled()] == []
+        assert not any(
+            timer.when() > 2 * IDLE for timer in here()._scheduled if not timer.cancelled()
+        )
 
     virtual.run(main)
 
@@ -115,7 +129,7 @@ class Kinds:
     def join(self, items):
         return items
 
-    def cut(self, result, n):
+    def cut(self, result, items):
         return result
 
 
@@ -199,6 +213,48 @@ def test_callbacks_of_a_future_see_no_other_callers_variables():
     assert seen == ["nobody's"]
 
 
+def test_a_thread_without_a_loop_has_its_calls_run_on_the_background_loop():
+    ran_on = []
+
+    async def predict(xs):
+        ran_on.append(asyncio.get_running_loop())
+        return xs
+
+    p = ms.DynamicBatcher(predict)
+
+    assert [p(1), p.submit(2).result(LIMIT)] == [1, 2]
+    assert ran_on == [background_loop()] * 2
+
+
+def test_a_loop_is_needed_as_long_as_it_has_work():
+    gate = AsyncGatedPredictor()
+    p = ms.DynamicBatcher(gate)
+
+    async def main():
+        assert not p.needs_this_loop()
+        asking = asyncio.ensure_future(p.acall(1))
+        await gate.await_entered(1)
+        assert p.needs_this_loop()
+        gate.open()
+        assert await asking == 1
+        assert not p.needs_this_loop()
+
+    run(main)
+
+
+def test_a_queue_whose_loop_is_gone_wakes_nobody():
+    p = ms.DynamicBatcher(as_async(same))
+    loop = asyncio.new_event_loop()
+    queue = LoopQueue(p._queues.core, loop)
+    loop.close()
+    queue.wake()
+    del loop
+    gc.collect()
+    queue.wake()
+
+    assert queue._alive == 0
+
+
 # Callers that leave
 
 
@@ -271,62 +327,3 @@ def test_a_run_ends_when_nobody_has_time_left(seed):
         assert p.stats.errors == 0
 
     virtual.run(main, seed=seed)
-
-
-# Looks that find nothing
-
-
-def test_a_task_that_finds_nothing_ends():
-    p = ms.DynamicBatcher(as_async(same), workers=2)
-
-    async def main():
-        assert await asyncio.gather(p.acall(1), p.acall(2)) == [1, 2]
-        await asyncio.sleep(0)
-        return len(asyncio.all_tasks())
-
-    assert run(main) == 1
-
-
-@pytest.mark.parametrize("workers", [1, 2])
-def test_what_was_pushed_after_the_last_look_is_run(workers):
-    """Between the last step of a task and its farewell, any thread may push."""
-    settings = ms.DynamicBatcher(as_async(same), workers=workers)._settings
-    queue = LoopQueue(Core(settings, ms.predictor(as_async(same))))
-    future = Future()
-
-    async def main():
-        loop = asyncio.get_running_loop()
-        queue.look()
-        [task] = queue._tasks
-        loop.call_soon(push)  # runs after the step that finds nothing, before the farewell
-        await asyncio.sleep(0)
-        assert task.done()
-        return await asyncio.wrap_future(future)
-
-    def push():
-        queue.push(Item("x", FutureSink(future), None, 0.0, 1), None, None)
-
-    assert run(main) == "x"
-
-
-def test_a_clock_that_breaks_ends_no_call_in_silence_and_no_batcher():
-    looks = iter([0.0, OSError("the clock is broken")])
-
-    def clock():
-        look = next(looks, 0.0)
-        if isinstance(look, Exception):
-            raise look
-        return look
-
-    async def answer(xs):
-        return xs
-
-    batcher = ms.DynamicBatcher(answer, clock=clock, name="timed")
-
-    async def main():
-        with pytest.raises(RuntimeError, match="'timed' could not finish a batch") as caught:
-            await batcher.acall("first")
-        assert isinstance(caught.value.__cause__, OSError)
-        assert await batcher.acall("second") == "second"
-
-    asyncio.run(main())

@@ -93,7 +93,10 @@ def test_an_interrupt_in_a_model_ends_the_loop_and_leaves_nobody_waiting():
 
 
 def closed_with_work(p, gate):
-    """Run a loop, and close it by hand with one call running and one queued."""
+    """Run a loop, and close it by hand with one call running and one queued.
+
+    Return their futures, and the tasks, which would end when they are collected.
+    """
     loop = asyncio.new_event_loop()
 
     async def leave():
@@ -102,9 +105,10 @@ def closed_with_work(p, gate):
         return futures
 
     futures = loop.run_until_complete(leave())
+    tasks = list(asyncio.all_tasks(loop))
     loop.set_exception_handler(lambda *_: None)  # of tasks that are destroyed
     loop.close()
-    return futures
+    return futures, tasks
 
 
 LOST = "'rank' lost 2 accepted calls: their event loop was closed"
@@ -113,24 +117,25 @@ LOST = "'rank' lost 2 accepted calls: their event loop was closed"
 def test_a_loop_closed_by_hand_loses_calls_and_says_so_when_the_batcher_is_closed():
     gate = AsyncGatedPredictor()
     p = ms.DynamicBatcher(gate, max_batch_size=1, name="rank")
-    futures = closed_with_work(p, gate)
+    futures, _tasks = closed_with_work(p, gate)
     with pytest.warns(ResourceWarning, match=LOST):
         p.close(timeout=LIMIT)
 
     assert [type(future.exception(LIMIT)) for future in futures] == [ms.Closed] * 2
-    assert (p.stats.queued, p._queues.core._pending) == (0, 0)
+    assert (p.stats.queued, p._queues.core._untold) == (0, 0)
 
 
 def test_what_a_closed_loop_leaves_suspended_answers_nobody_twice(caplog):
     held = [AsyncGatedPredictor()]
     p = ms.DynamicBatcher(through(held), max_batch_size=1, name="rank")
-    closed_with_work(p, held[0])
+    _, tasks = closed_with_work(p, held[0])
     with pytest.warns(ResourceWarning, match=LOST):
         p.close(timeout=LIMIT)
     held.clear()
+    tasks.clear()
     gc.collect()  # throws GeneratorExit into the coroutine that ran
 
-    assert p._queues.core._pending == 0
+    assert p._queues.core._untold == 0
     assert caplog.messages == []
 
 
@@ -144,7 +149,7 @@ def through(held):
 def test_a_loop_closed_by_hand_loses_calls_and_says_so_when_another_loop_asks():
     gate = AsyncGatedPredictor()
     p = ms.DynamicBatcher(gate, max_batch_size=1, name="rank")
-    futures = closed_with_work(p, gate)
+    futures, _tasks = closed_with_work(p, gate)
     gate.open()
     with pytest.warns(ResourceWarning, match=LOST):
         assert run(lambda: p.acall("again")) == "again"
@@ -156,8 +161,9 @@ def test_a_loop_closed_by_hand_loses_calls_and_says_so_when_another_loop_asks():
 def test_a_dropped_batcher_says_what_a_closed_loop_took_along():
     held = [AsyncGatedPredictor()]
     held.append(ms.DynamicBatcher(held[0], max_batch_size=1, name="rank"))
-    futures = closed_with_work(held[1], held[0])
+    futures, tasks = closed_with_work(held[1], held[0])
     held.clear()
+    tasks.clear()
     with pytest.warns(ResourceWarning, match="'rank' lost . accepted calls"):
         gc.collect()
 

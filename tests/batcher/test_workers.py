@@ -1,18 +1,14 @@
-import gc
 import math
-import threading
-import weakref
-from contextvars import ContextVar
+from concurrent.futures import Future
 
 import pytest
 
 import modelserve as ms
-from modelserve.batcher._core import Core, Settings
+from modelserve.batcher._core import Core
 from modelserve.batcher._layout import Stack
 from modelserve.batcher._workers import Place, Workers
 from modelserve.testing import FakeClock, GatedPredictor
 from tests.batcher.asking import (
-    HOUR,
     LIMIT,
     in_threads,
     one_batch,
@@ -29,10 +25,6 @@ def gate():
     gate = GatedPredictor()
     yield gate
     gate.open()
-
-
-def sizes(gate):
-    return [len(batch) for batch in gate.calls]
 
 
 def ended(threads):
@@ -180,18 +172,8 @@ def test_a_spare_worker_looks_after_what_another_leaves(gate, spare):
 # A call that comes just when a wait has timed out
 
 
-def parts(workers=1):
-    settings = Settings(
-        name="parts",
-        max_batch_size=2,
-        max_wait=HOUR,
-        max_queue_size=8,
-        workers=workers,
-        layout=Stack(),
-        isolate=True,
-        clock=FakeClock(),
-        on_event=None,
-    )
+def parts(**options):
+    settings = one_batch(same, 2, name="parts", **options)._settings
     return Workers(Core(settings, ms.predictor(same)))
 
 
@@ -219,127 +201,49 @@ def test_a_worker_whose_wait_timed_out_is_parked_once():
     assert workers._parked == [place]
 
 
-# Threads
+def test_what_was_staged_while_a_worker_was_about_to_park_is_run():
+    """Whoever stages an item without the lock has seen that somebody was busy."""
+    looks, late = [], Future()
 
+    def clock():
+        looks.append("a look at the clock")
+        if len(looks) == look:
+            p.submit("late").add_done_callback(lambda future: late.set_result(future.result()))
+        return 0.0
 
-def test_threads_are_daemons_with_a_name_and_start_without_a_callers_variables():
-    secret = ContextVar("secret", default="nobody's")
-    secret.set("ann's")
-    seen = []
-    p = ms.DynamicBatcher(lambda xs: seen.append(secret.get()) or xs, name="own")
-
-    assert p(1) == 1
-    assert [(t.name, t.daemon) for t in workers_of(p)] == [("modelserve-own", True)]
-    assert seen == ["nobody's"]
-
-
-def test_threads_end_when_it_is_closed():
-    p = ms.DynamicBatcher(same, name="closed")
-    p(1)
-    threads = workers_of(p)
+    look = 0
+    p = ms.DynamicBatcher(same, clock=clock)
+    assert p("first") == "first"
     p.close(timeout=LIMIT)
-
-    assert threads
-    assert ended(threads)
     with p:
-        assert p(2) == 2
-        assert len(workers_of(p)) == 1
+        looks.clear()
+        look = 5  # staged, cut, begun, ended; and then nothing is found
+        assert p("second") == "second"
+        assert outcome(late) == "late"
 
 
-def test_threads_of_a_dropped_batcher_end():
-    p = ms.DynamicBatcher(same, name="dropped")
-    p(1)
-    threads = workers_of(p)
-    gone = weakref.ref(p)
-    del p
-
-    assert threads
-    assert gone() is None
-    assert ended(threads)
+# Calls that hang
 
 
-def test_threads_of_a_batcher_in_a_cycle_end_when_it_is_collected():
-    class Model:
-        @ms.batched(name="cyclic")
-        def predict(self, xs):
-            return xs
-
-    model = Model()
-    assert model.predict(1) == 1
-    threads = workers_of(model.predict)
-    gone = weakref.ref(model)
-    del model
-    gc.collect()
-
-    assert threads
-    assert gone() is None
-    assert ended(threads)
-
-
-def test_work_that_was_accepted_is_finished_though_the_batcher_is_dropped():
-    assert outcome(ms.DynamicBatcher(same).submit(1)) == 1
-
-
-def test_queued_work_is_finished_though_the_batcher_is_dropped(gate):
-    p = ms.DynamicBatcher(gate, max_batch_size=1, name="dropped early")
-    futures = [p.submit(n) for n in range(5)]
-    gate.wait_entered(1)
-    threads = workers_of(p)
-    del p
-    gate.open()
-
-    assert [outcome(future) for future in futures] == list(range(5))
-    assert ended(threads)
-
-
-def test_a_parked_worker_that_was_called_finishes_though_the_batcher_is_dropped():
-    for n in range(20):  # each may lose the race between the call and the drop
-        p = ms.DynamicBatcher(same)
-        p(0)
-        future = p.submit(n)
-        del p
-        assert outcome(future) == n
-
-
-def test_held_back_work_is_finished_though_the_batcher_is_dropped():
+@pytest.mark.parametrize("queued", [0, 3])
+def test_a_worker_whose_call_hangs_is_replaced(gate, queued):
     clock = FakeClock()
-    p = ms.DynamicBatcher(same, max_batch_size=2, max_wait=0.001, clock=clock)
-    future = p.submit(1)
-    del p
-    clock.advance(0.001)
-
-    assert outcome(future) == 1
-
-
-@pytest.fixture
-def no_new_threads():
-    """Let no thread start: none can have so large a stack."""
-    default = threading.stack_size()
-    threading.stack_size(1 << 46)
-    yield lambda: threading.stack_size(default)
-    threading.stack_size(default)
-
-
-def test_a_thread_that_cannot_start_is_an_error_and_no_hang(no_new_threads):
-    p = ms.DynamicBatcher(same)
-    with pytest.raises(RuntimeError, match="can't start new thread"):
-        p(1)
-    no_new_threads()
-
-    assert p(2) == 2
-    p.close(timeout=LIMIT)
-
-
-def test_a_second_thread_that_cannot_start_leaves_the_work_to_the_first(gate, request):
-    p = ms.DynamicBatcher(gate, max_batch_size=1, workers=2)
-    futures = [p.submit(0)]
+    name = f"hangs with {queued} queued"
+    p = ms.DynamicBatcher(gate, max_batch_size=1, max_run=0.001, clock=clock, name=name)
+    stuck = p.submit("stuck")
     gate.wait_entered(1)
-    again = request.getfixturevalue("no_new_threads")
-    futures.append(p.submit(1))
-    again()
+    [late] = workers_of(p)
+    futures = [p.submit(n) for n in range(queued)]
+    clock.advance(0.002)
+    assert isinstance(outcome(stuck), ms.Stuck)
+    futures.append(p.submit("after"))
+    gate.wait_entered(2)
+    assert late in workers_of(p)
     gate.open()
 
-    assert [outcome(future) for future in futures] == [0, 1]
+    assert [outcome(future) for future in futures] == [*range(queued), "after"]
+    assert ended([late])
+    assert len(workers_of(p)) == 1
 
 
 # Many at once

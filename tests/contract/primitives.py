@@ -65,7 +65,8 @@ def totals(stats):
     found = {}
     for name, value in stats._asdict().items():
         if isinstance(value, Mapping):
-            for each in value.values():
+            variants = [each for each in value.values() if hasattr(each, "_asdict")]
+            for each in variants:
                 for key, count in each._asdict().items():
                     found[key] = found.get(key, 0) + count
         else:

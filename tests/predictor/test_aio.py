@@ -1,11 +1,9 @@
 """Deadlines of a loop's callers, kept by one wheel; tasks that see nothing of any caller."""
 
 import asyncio
-import contextlib
 import gc
 import math
 import weakref
-from contextvars import ContextVar
 
 import pytest
 
@@ -14,19 +12,17 @@ from modelserve.predictor import _aio
 from modelserve.predictor._aio import (
     TICK,
     Wheel,
-    is_ours_to_end,
+    leave,
     settles,
     sink,
-    spawn,
     wait,
     within,
 )
-from modelserve.request import shared_scope
+from modelserve.request import shared_scope, warm_scope
 from modelserve.testing import FakeClock
 from tests.support.virtual import explore, here, run
 
 SEEDS = range(20)
-MINE = ContextVar("mine", default=None)
 
 
 def request(timeout):
@@ -34,7 +30,7 @@ def request(timeout):
 
 
 async def wait_for_ever(scope):
-    await wait(sink(), scope, "never")
+    await wait(sink().future, scope, "never")
 
 
 async def stay_within(scope):
@@ -99,7 +95,7 @@ def test_a_loop_has_one_timer_however_many_callers_come(waits):
 @both
 def test_callers_without_a_deadline_need_no_timer(waits):
     async def main():
-        scopes = (None, ms.request(), ms.request(timeout=math.inf))
+        scopes = (None, ms.request(), ms.request(timeout=math.inf), warm_scope())
         callers = [asyncio.create_task(waits(scope)) for scope in scopes]
         await asyncio.sleep(1.0)
         assert timers() == []
@@ -152,11 +148,97 @@ def test_a_clock_that_stands_still_is_asked_again_and_again_but_not_at_once():
     run(main)
 
 
+@both
+def test_a_callers_clock_that_breaks_lets_that_caller_go_and_nobody_else(waits):
+    def breaks():
+        if here().time() > 1.0:
+            raise OSError("the clock is broken")
+        return here().time() / 2
+
+    async def main():
+        callers = [
+            asyncio.create_task(waits(ms.request(timeout=1.0, clock=breaks))),
+            asyncio.create_task(waits(request(1.0))),
+            asyncio.create_task(waits(request(5.0))),
+        ]
+        await asyncio.wait(callers[:2], timeout=2.0)
+        assert [type(caller.exception()) for caller in callers[:2]] == [ms.DeadlineExceeded] * 2
+        with pytest.raises(ms.DeadlineExceeded):
+            await callers[2]
+        assert 5.0 <= here().time() <= 5.0 + TICK * 1.001
+
+    run(main)
+
+
+def test_an_answer_at_the_deadline_is_given_or_not_but_never_both():
+    async def main():
+        answer = here().create_future()
+        caller = asyncio.create_task(wait(answer, request(1.0), "p"))
+        await asyncio.sleep(math.floor(1.0 / TICK + 1) * TICK)
+        if not answer.done():
+            answer.set_result("y")
+        ended.add(repr((await asyncio.gather(caller, return_exceptions=True))[0])[:16])
+
+    ended = set()
+    explore(main, range(100))
+
+    assert ended == {"'y'", "DeadlineExceeded"}
+
+
+def test_seconds_left_that_are_known_are_not_asked_for():
+    async def main():
+        request = ms.request(timeout=9.0, clock=lambda: looks.append("a look") or here().time())
+        looks.clear()
+        answer = here().create_future()
+        answering = asyncio.create_task(wait(answer, request, "p", 9.0))
+        await asyncio.sleep(1.0)
+        answer.set_result("y")
+        assert (await answering, looks) == ("y", [])
+
+    looks = []
+    run(main)
+
+
+def test_loops_in_turn_keep_their_wheels():
+    async def begin():
+        return asyncio.create_task(wait_for_ever(ms.request(timeout=3600.0)))
+
+    async def wheel():
+        return _aio._wheel(asyncio.get_running_loop())
+
+    loops = [asyncio.new_event_loop(), asyncio.new_event_loop()]
+    callers = [loop.run_until_complete(begin()) for loop in loops]
+    wheels = [loop.run_until_complete(wheel()) for loop in loops]
+    again = [loop.run_until_complete(wheel()) for loop in loops]
+    for loop, caller in zip(loops, callers, strict=True):
+        caller.cancel()
+        loop.run_until_complete(asyncio.wait([caller]))
+        loop.close()
+
+    assert again == wheels
+    assert wheels[0] is not wheels[1]
+
+
+def test_who_left_takes_no_answer_and_reports_no_error():
+    async def main():
+        left, failed, answered = (here().create_future() for _ in range(3))
+        leave(left)
+        assert left.cancelled()
+        leave(left)
+        failed.set_exception(KeyError("k"))
+        leave(failed)
+        answered.set_result("y")
+        leave(answered)
+        assert answered.result() == "y"
+
+    run(main)  # errors that nobody saw would be an error here
+
+
 def test_an_answer_in_time_is_given_and_nothing_is_left_behind():
     async def main():
         answer, error = sink(), sink()
-        first = asyncio.create_task(wait(answer, request(1.0), "p"))
-        second = asyncio.create_task(wait(error, request(1.0), "p"))
+        first = asyncio.create_task(wait(answer.future, request(1.0), "p"))
+        second = asyncio.create_task(wait(error.future, request(1.0), "p"))
         await asyncio.sleep(0.5)
         answer.settle("y", None)
         error.settle(None, KeyError("k"))
@@ -172,7 +254,7 @@ def test_an_answer_that_is_there_is_given_however_late():
     async def main():
         answer = sink()
         answer.settle("y", None)
-        assert await wait(answer, request(0.0), "p") == "y"
+        assert await wait(answer.future, request(0.0), "p") == "y"
 
     run(main)
 
@@ -181,7 +263,7 @@ def test_who_is_late_already_does_not_wait():
     async def main():
         late = sink()
         with pytest.raises(ms.DeadlineExceeded, match="'p'"):
-            await wait(late, request(0.0), "p")
+            await wait(late.future, request(0.0), "p")
         assert late.done()
         late.settle("nobody is there", None)
 
@@ -229,12 +311,16 @@ def test_a_loop_that_ends_before_its_deadlines_is_collected():
     async def main():
         scope = ms.request(timeout=3600.0)
         answer = sink()
-        answering = asyncio.create_task(wait(answer, scope, "p"))
+        answering = asyncio.create_task(wait(answer.future, scope, "p"))
         left = asyncio.create_task(wait_for_ever(scope))
         await asyncio.sleep(0)
         answer.settle("y", None)
         assert await answering == "y"
-        return weakref.ref(_aio._wheel()), weakref.ref(asyncio.get_running_loop()), left
+        return (
+            weakref.ref(_aio._wheel(asyncio.get_running_loop())),
+            weakref.ref(asyncio.get_running_loop()),
+            left,
+        )
 
     loop = asyncio.new_event_loop()
     wheel, ref, left = loop.run_until_complete(main())
@@ -254,79 +340,6 @@ def test_a_wheel_forgets_whom_it_does_not_know():
         assert timers() == []
 
     run(main)
-
-
-class TestWithin:
-    def test_gives_the_answer_and_the_errors_of_the_coroutine(self):
-        async def answer():
-            await asyncio.sleep(0.5)
-            return "y"
-
-        async def fail():
-            await asyncio.sleep(0.5)
-            raise TimeoutError("its own")
-
-        async def main():
-            assert await within(answer(), request(1.0), "p") == "y"
-            with pytest.raises(TimeoutError, match="its own") as caught:
-                await within(fail(), request(1.0), "p")
-            assert not isinstance(caught.value, ms.DeadlineExceeded)
-            await asyncio.sleep(5.0)
-            assert timers() == []
-
-        run(main)
-
-    def test_runs_in_the_callers_own_task_which_is_none_the_worse(self):
-        async def task():
-            return asyncio.current_task()
-
-        async def main():
-            assert await within(task(), request(1.0), "p") is asyncio.current_task()
-            await left_at(stay_within, 1.0)
-            assert asyncio.current_task().cancelling() == 0
-
-        run(main)
-
-    def test_lets_the_coroutine_clean_up(self):
-        async def careful():
-            try:
-                await here().create_future()
-            finally:
-                await asyncio.sleep(1.0)
-                cleaned.append(here().time())
-
-        async def main():
-            with pytest.raises(ms.DeadlineExceeded):
-                await within(careful(), request(1.0), "p")
-
-        cleaned = []
-        run(main)
-
-        assert 2.0 <= cleaned[0] < 2.1
-
-    def test_of_a_coroutine_that_answers_all_the_same_gives_the_answer(self):
-        async def stubborn():
-            try:
-                await here().create_future()
-            except asyncio.CancelledError:
-                return "late"
-
-        async def main():
-            return await within(stubborn(), request(1.0), "p")
-
-        assert run(main) == "late"
-
-    def test_in_one_another_leave_together(self):
-        async def inner():
-            await stay_within(request(1.0))
-
-        async def main():
-            with pytest.raises(ms.DeadlineExceeded):
-                await within(inner(), request(1.0), "outer")
-            assert asyncio.current_task().cancelling() == 0
-            assert here().time() <= 1.0 + 2 * TICK
-
-        explore(main, SEEDS)
 
 
 def test_a_predictor_keeps_its_callers_deadlines_on_the_wheel():
@@ -358,40 +371,3 @@ def test_settles_waits_for_an_answer_at_most_so_long():
         assert await settles(waiting, None)
 
     run(main)
-
-
-def test_a_spawned_task_sees_nothing_of_its_caller():
-    async def look():
-        return MINE.get(), ms.current_request()
-
-    async def main():
-        MINE.set("mine")
-        with ms.request():
-            return await spawn(look())
-
-    assert asyncio.run(main()) == (None, None)
-
-
-class TestWhoseToEnd:
-    def ask(self, error, *, cancelled=False):
-        async def main():
-            if cancelled:
-                asyncio.current_task().cancel()
-                with contextlib.suppress(asyncio.CancelledError):
-                    await asyncio.sleep(0)
-            return is_ours_to_end(error)
-
-        return run(main)
-
-    def test_a_cancellation_is_ours_if_this_task_was_cancelled(self):
-        assert self.ask(asyncio.CancelledError(), cancelled=True)
-        assert not self.ask(asyncio.CancelledError())
-
-    def test_a_closed_coroutine_and_an_interrupt_are_ours(self):
-        assert self.ask(GeneratorExit())
-        assert self.ask(KeyboardInterrupt())
-
-    @pytest.mark.parametrize("error", [ValueError(), SystemExit()], ids=repr)
-    def test_all_else_is_the_models(self, error):
-        assert not self.ask(error)
-        assert not self.ask(error, cancelled=True)

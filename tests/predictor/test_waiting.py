@@ -120,25 +120,6 @@ class TestLoopSink:
 
         asyncio.run(main())
 
-    def test_left_alone_takes_no_answer_and_reports_no_error(self, caplog):
-        async def main():
-            loop = asyncio.get_running_loop()
-            left, failed, answered, gone = (LoopSink(loop) for _ in range(4))
-            left.leave()
-            left.settle("y", None)
-            assert left.future.cancelled()
-            failed.settle(None, KeyError("k"))
-            failed.leave()
-            answered.settle("y", None)
-            answered.leave()
-            gone.leave()
-            gone.leave()
-
-        with caplog.at_level(logging.DEBUG, logger="asyncio"):
-            asyncio.run(main())
-
-        assert [r for r in caplog.records if "never retrieved" in r.getMessage()] == []
-
 
 class TestFutureSink:
     def test_hands_over_answers_and_errors(self):

@@ -160,9 +160,11 @@ class VirtualLoop(asyncio.BaseEventLoop):
         try:
             if left:
                 self.run_until_complete(asyncio.wait(left))
-            self.run_until_complete(self.shutdown_asyncgens())
-            with self.external():
-                self.run_until_complete(self.shutdown_default_executor())
+            if self._asyncgens:
+                self.run_until_complete(self.shutdown_asyncgens())
+            if self._default_executor is not None:
+                with self.external():
+                    self.run_until_complete(self.shutdown_default_executor())
         except Deadlock as error:
             self.problems.append((f"after cancelling all tasks: {error}", error))
         else:
@@ -180,53 +182,69 @@ class VirtualLoop(asyncio.BaseEventLoop):
     def _timer_handle_cancelled(self, handle: asyncio.TimerHandle) -> None:
         pass
 
+    def call_soon(
+        self, callback: Callable[..., object], *args: Any, context: Any = None
+    ) -> asyncio.Handle:
+        if self._closed or self._debug:
+            return super().call_soon(callback, *args, context=context)
+        handle = asyncio.Handle(callback, args, self, context)
+        self._ready.append(handle)
+        return handle
+
     def _run_once(self) -> None:
-        self.steps += 1
-        if self.steps > self._max_steps:
-            raise Deadlock(f"still busy at {self._now} s after {self._max_steps} steps", self)
-        if self._pace:
-            self._now += self.random.random() * self._pace
-        self._ring()
-        if not self._ready:
-            self._idle()
-        if self._ready:
-            handle = self._draw()
-            if not handle.cancelled():
+        """Run until somebody stops the loop: a call a step would be the dearest part of it."""
+        ready, timers = self._ready, self._scheduled
+        while not self._stopping:
+            self.steps += 1
+            if self.steps > self._max_steps:
+                raise Deadlock(f"still busy at {self._now} s after {self._max_steps} steps", self)
+            if self._pace:
+                self._now += self.random.random() * self._pace
+            if timers and timers[0]._when <= self._now:
+                self._ring()
+            if not ready:
+                self._idle()
+                continue
+            handle = self._draw(len(ready)) if len(ready) > 1 else ready.popleft()
+            if not handle._cancelled:
                 handle._run()
 
     def _ring(self) -> None:
         """Make ready the timers that are due."""
         due = []
         timers = self._scheduled
-        while timers and (timers[0].when() <= self._now or timers[0].cancelled()):
+        while timers and (timers[0]._when <= self._now or timers[0]._cancelled):
             timer = heapq.heappop(timers)
             timer._scheduled = False
-            if not timer.cancelled():
+            if not timer._cancelled:
                 due.append(timer)
         if len(due) > 1:
-            due.sort(key=lambda timer: (timer.when(), self.random.random()))
+            due.sort(key=lambda timer: (timer._when, self.random.random()))
         self._ready.extend(due)
 
     def _idle(self) -> None:
         """Wait for outside work, else jump to the next timer, until something is ready."""
+        timers = self._scheduled
         while not self._stopping:
-            self._awake.clear()
+            if timers:
+                self._ring()
+            if self._outside:
+                self._awake.clear()
             outside = self._outside  # before _ready: whoever releases has posted
             if self._ready:
                 return
             if outside:
                 if not self._awake.wait(self._patience):
                     raise Deadlock(f"no outside work ended for {self._patience} s", self)
-            elif self._scheduled and self._scheduled[0].when() < math.inf:
-                self._now = max(self._now, self._scheduled[0].when())
-                self._ring()
+            elif timers and timers[0]._when < math.inf:
+                self._now = max(self._now, timers[0]._when)
             else:
                 raise Deadlock(f"nothing can go on at {self._now} s", self)
 
-    def _draw(self) -> asyncio.Handle:
+    def _draw(self, among: int) -> asyncio.Handle:
         """Take one ready callback at random, or the first that must run before it."""
         ready = self._ready
-        drawn = int(self.random.random() * len(ready))
+        drawn = int(self.random.random() * among)
         handle = ready[drawn]
         if drawn:
             task, future = _ties(handle)
@@ -244,7 +262,7 @@ def _ties(handle: asyncio.Handle) -> tuple[Any, Any]:
     task = getattr(callback, "__self__", None)
     if not isinstance(task, asyncio.Task) or getattr(callback, "__name__", "") == "cancel":
         task = None
-    return task, args[0] if args and asyncio.isfuture(args[0]) else None
+    return task, args[0] if args and isinstance(args[0], asyncio.Future) else None
 
 
 def here() -> VirtualLoop:

@@ -1,0 +1,1 @@
+"""The parts of the benchmark of batchers. Those of the drivers need the standard library alone."""

@@ -1,0 +1,108 @@
+"""How many calls may hang at once, and what becomes of callers then."""
+
+import threading
+
+import pytest
+
+import modelserve as ms
+from modelserve.batcher._watch import MOST
+from modelserve.testing import FakeClock, GatedPredictor
+from tests.batcher.asking import LIMIT, outcome, same
+
+BLINK = 0.001
+"""Seconds of the wall clock between two looks; how long a call lasts is told by a fake one."""
+
+
+class Hanging:
+    """A batch function that hangs at a gate for some items, and notes where it runs."""
+
+    __name__ = "model"
+
+    def __init__(self, fn=same, hangs=lambda xs: "hangs" in xs):
+        self.gate = GatedPredictor(fn)
+        self.fn = fn
+        self.hangs = hangs
+        self.calls = []
+        self.threads = []
+
+    def __call__(self, xs):
+        self.calls.append(list(xs))
+        self.threads.append(threading.current_thread())
+        return self.gate(xs) if self.hangs(xs) else self.fn(xs)
+
+
+@pytest.fixture
+def clock():
+    return FakeClock()
+
+
+@pytest.fixture
+def model():
+    model = Hanging()
+    yield model
+    model.gate.open()
+
+
+def watched(model, clock, **options):
+    options = {"max_batch_size": 1, "max_run": BLINK, "name": "rank", **options}
+    return ms.DynamicBatcher(model, clock=clock, **options)
+
+
+def hung(p, model, clock):
+    """Ask for an item whose call hangs, and return the error of that caller."""
+    n = model.gate.entered
+    future = p.submit("hangs")
+    model.gate.wait_entered(n + 1)
+    clock.advance(2 * BLINK)
+    return outcome(future)
+
+
+HANG = f"{MOST} calls of 'model' hang: no more are made"
+
+
+def test_when_too_many_hang_new_calls_are_told_at_once(model, clock):
+    p = watched(model, clock)
+    told = all_hang(p, model, clock)
+
+    assert [str(error) for error in told] == [HANG] * 3
+    assert len({id(error) for error in told}) == 3
+    assert len(model.calls) == MOST
+    for face in (p, p.submit):
+        with pytest.raises(ms.Stuck, match=HANG):
+            face("more")
+    assert p.stats.queued == 0
+
+
+def all_hang(p, model, clock):
+    """Let as many calls hang as may; return what those came to who were queued meanwhile."""
+    for n in range(MOST - 1):
+        assert isinstance(hung(p, model, clock), ms.Stuck), n
+    p.submit("hangs")
+    model.gate.wait_entered(MOST)
+    queued = [p.submit(n) for n in range(3)]
+    clock.advance(2 * BLINK)
+    return [outcome(future) for future in queued]
+
+
+def test_when_one_of_too_many_comes_back_calls_are_made_again(model, clock):
+    p = watched(model, clock)
+    all_hang(p, model, clock)
+    model.gate.open_one()
+    model.threads[0].join(LIMIT)
+
+    assert not model.threads[0].is_alive()
+    assert p("fine") == "fine"
+    assert p.submit("too").result(LIMIT) == "too"
+
+
+def test_a_batcher_of_which_too_many_hang_is_closed_and_opened_like_any_other(model, clock):
+    p = watched(model, clock)
+    all_hang(p, model, clock)
+    p.close(timeout=LIMIT)
+    with p, pytest.raises(ms.Stuck, match=HANG):
+        p("more")
+    model.gate.open()
+    for thread in model.threads:
+        thread.join(LIMIT)
+    with p:
+        assert p("fine") == "fine"
