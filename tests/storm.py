@@ -203,7 +203,8 @@ class Storm:
     def judge(self):
         stats = self.p.stats
         self.faults["lost"] += self.requests - len(self.ends)
-        self.faults["run twice"] += sum(times > 1 for times in self.model.served.values())
+        with self.model.lock:  # calls that were stuck come back just now
+            self.faults["run twice"] += sum(times > 1 for times in self.model.served.values())
         self.faults["left behind"] += bool(stats.queued or stats.running)
 
     def note(self, x, ending):

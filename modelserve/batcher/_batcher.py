@@ -168,6 +168,9 @@ class DynamicBatcher(Primitive[In, Out]):
 
     def after_fork(self) -> None:
         """Begin anew, without the threads and the calls of the parent process."""
+        before: Queues | None = getattr(self, "_queues", None)
+        if before is not None:
+            before.core.forked = True
         self._queues = Queues(self._settings, self._part)
         self._push = self._queues.push
         if self.life.closed:

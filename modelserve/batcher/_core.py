@@ -41,7 +41,7 @@ class Core:
         """The scope of a batch whose callers are in no request."""
         self.lock = RLock()
         """Reentrant, since the garbage of a closed loop may be collected while it is held."""
-        self.closing = False
+        self.closing = self.forked = False
         self.counts = Counts()
         self.pace = Pace(settings.slo, settings.form.limit, settings.workers)
         self.door = Door(settings, self.pace, self.counts)
@@ -84,19 +84,29 @@ class Core:
             straight = self._cut_staged(queue)
             if straight:
                 return straight, 0.0
+        while True:
+            left: list[Gone] = []
+            batch, pause, seated = self._cut_and_seat(queue, left)
+            gone += left
+            if batch or not seated:
+                return batch, pause
+
+    def _cut_and_seat(self, queue: Queue, gone: list[Gone]) -> tuple[list[Item], float, bool]:
+        """Cut, and say whether those who had waited for room were queued here."""
         before = len(queue.lanes)
         batch, pause = self._cut_lanes(queue.lanes, gone)
         taken = before - len(queue.lanes)
-        if gone:
-            self._count_gone(gone)
+        seated = False
         if taken:
+            self._count_gone(gone)
             self.door.leave([*batch, *(item for item, _ in gone)], taken)
             self.running += len(batch)
             self._untold += taken
             for other in self.door.seat():
+                seated |= other is queue
                 if other is not queue:
                     other.wake()
-        return batch, pause
+        return batch, pause, seated
 
     def _cut_lanes(self, lanes: Lanes[Item], gone: list[Gone]) -> tuple[list[Item], float]:
         late: list[Item] = []
@@ -136,7 +146,7 @@ class Core:
             lane = batch[0].lane
             alike = [item for item in batch if item.lane == lane and not item.sink.done()]
             if len(alike) == count and self._all_in_time(batch, now):
-                queue.lanes.overlap()  # or a batch holds but one
+                queue.lanes.overlap()  # where a batch holds more than one, and nobody waits else
                 self.running += count
                 self._untold += count
                 self.counts.calls += count

@@ -136,6 +136,19 @@ class Door:
             seated.settle(None, None)
         return look
 
+    def let_in(
+        self, item: Item, queue: Queue, seated: Sink | None, *, busy: bool
+    ) -> tuple[bool, Exception | None]:
+        """Queue what was staged, and then a call as ``enter`` does.
+
+        Returns whether somebody should look, which may be for others where this one is refused.
+        """
+        look = self.stage(queue, busy=busy)
+        try:
+            return self.enter(item, queue, seated, busy=busy) or look, None
+        except Exception as refusal:  # noqa: BLE001 - raised when others were seen to
+            return look, refusal
+
     def _seat(self, item: Item, queue: Queue, *, busy: bool) -> bool:
         if item.scope is None or not item.scope.warming:
             self._counts.calls += 1

@@ -32,6 +32,7 @@ class Runs:
         "_again",
         "_claimed",
         "_core",
+        "_counted",
         "_left",
         "_own",
         "_xs",
@@ -46,6 +47,8 @@ class Runs:
         self._claimed: list[Item] = []
         """Who is being answered right now."""
         self._again = self._abandoned = False
+        self._counted = len(items)
+        """How many of the core's running are of this."""
         self._own = -1
         """How many more runs are this batch's own; -1 until it fails."""
         self._xs: list[Any] = []
@@ -67,24 +70,31 @@ class Runs:
             self._again = self._own >= 0
             if self._again:
                 items = core.still_waiting(items)
-        scopes = [item.scope for item in items if item.scope is not None]
-        if scopes:
-            due = max(item.due for item in items)
-            if any(item.due != item.due for item in items):  # NaN: who joins may raise it
-                waiters = scopes if len(scopes) == len(items) else [*scopes, None]
-                self.scope = shared_scope(waiters, "batch", core, core)
-            else:
-                self.scope = bounded_scope(scopes, "batch", core, due, core.settings.clock)
-        else:
-            self.scope = core.nobody
-        if core.settings.slo is not None:
-            with core.lock:
-                core.pace.began(self, self.started, core.settings.form.measure(items))
+        try:
+            self.scope = self._scope_of(items)
+            if core.settings.slo is not None:
+                with core.lock:
+                    core.pace.began(self, self.started, core.settings.form.measure(items))
+        except BaseException:
+            self._left.append(items)
+            raise
         if self._again:
             with core.lock:
                 core.running += len(items)
+                self._counted = len(items)
         self.items = items
         return True
+
+    def _scope_of(self, items: list[Item]) -> Request:
+        core = self._core
+        scopes = [item.scope for item in items if item.scope is not None]
+        if not scopes:
+            return core.nobody
+        if any(item.due != item.due for item in items):  # NaN: who joins may raise it
+            waiters = scopes if len(scopes) == len(items) else [*scopes, None]
+            return shared_scope(waiters, "batch", core, core)
+        due = max(item.due for item in items)
+        return bounded_scope(scopes, "batch", core, due, core.settings.clock)
 
     def batch(self) -> Any:
         """Join the items."""
@@ -144,7 +154,8 @@ class Runs:
                 return None
             self.items, self._left, self._abandoned = [], [], True
             core.pace.ended(self)
-            core.running -= len(items)
+            core.running -= self._counted
+            self._counted = 0
             if not self.scope.warming:
                 core.counts.stuck += 1
                 core.counts.errors += len(items)
@@ -157,7 +168,8 @@ class Runs:
         core = self._core
         with core.lock:
             items = [*self.items, *self._claimed, *(item for part in self._left for item in part)]
-            core.running -= len(items if self.started == math.inf else self.items)
+            core.running -= self._counted
+            self._counted = 0
             core.pace.ended(self)
             self.items, self._claimed, self._left = [], [], []
         waiting = [item for item in items if not item.sink.done()]
@@ -214,6 +226,7 @@ class Runs:
             self.items, self._claimed = [], items
             failed, warming = error is not None, self.scope.warming
             core.ran(items, seconds, errors, failed=failed, warming=warming)
+            self._counted = 0
             core.door.ran_until = self.started + seconds
             if self._again:
                 core.counts.reruns += 1

@@ -78,13 +78,13 @@ class LoopQueue:
         """
         core = self.core
         with core.lock:
-            busy = core.running > 0
-            core.door.stage(self, busy=busy)
-            look = core.door.enter(item, self, seated, busy=busy)
+            look, refusal = core.door.let_in(item, self, seated, busy=core.running > 0)
         if look and loop is not None:
             loop.call_soon_threadsafe(self.look)
         elif look:
             self.look()
+        if refusal is not None:
+            raise refusal
 
     def look(self) -> None:
         """Have a task look whether there is something to run."""
@@ -130,7 +130,9 @@ class LoopQueue:
         self.core.refuse(self)
 
     def lose(self) -> None:
-        """Fail everything, since the loop was closed, and say so."""
+        """Fail everything, since the loop was closed, and say so; but not in a forked child."""
+        if self.core.forked:
+            return
         lost = self.core.refuse(self)
         with self.core.lock:
             self.core.door.remove(self)

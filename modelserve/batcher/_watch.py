@@ -42,7 +42,13 @@ class Watch:
             arm = not self._armed
             self._armed = True
         if arm:
-            background_loop().call_soon_threadsafe(self._wait, self._max_run)
+            try:
+                background_loop().call_soon_threadsafe(self._wait, self._max_run)
+            except BaseException:
+                with self._core.lock:
+                    self._running.discard(runs)
+                    self._armed = False
+                raise
 
     def ended(self, runs: Runs) -> bool:
         """Watch a batch no longer; say whether its thread is still one of the batcher's."""
@@ -90,8 +96,7 @@ class Watch:
         core.put_back(workers, again)
         if hang:
             core.fail(workers, why)
-        if hangs:
-            workers.replace()
+        workers.replace(1 if hangs else 0)
 
 
 def stuck(core: Core, max_run: float) -> Stuck:

@@ -68,11 +68,12 @@ class Workers:
         """Queue an item after a closer look. Raises Closed or Overloaded."""
         core = self.core
         with core.lock:
-            busy = core.running > 0
-            core.door.stage(self, busy=busy)
-            start = core.door.enter(item, self, seated, busy=busy) and self._call()
+            look, refusal = core.door.let_in(item, self, seated, busy=core.running > 0)
+            start = look and self._call()
         if start:
             self._start()
+        if refusal is not None:
+            raise refusal
 
     def _call(self) -> bool:
         """Wake a parked worker, under the lock; say whether one is to be started instead."""
@@ -92,13 +93,13 @@ class Workers:
         thread = threading.Thread(target=_work, args=(Place(self),), name=name, daemon=True)
         try:
             Context().run(thread.start)
-        except BaseException:
+        except BaseException as error:
             with self.core.lock:
                 self._alive -= 1
                 self.idle = True
                 alone = not self._alive
             if alone:
-                self.cancel_queued()
+                self.core.fail(self, self.core.broken(error))
                 raise
 
     def serve(self, place: Place) -> bool:
@@ -119,14 +120,18 @@ class Workers:
         if self._watch is None:
             run(self.core, runs)
             return True
-        self._watch.began(runs)
+        try:
+            self._watch.began(runs)
+        except BaseException as error:
+            runs.give_up(self.core.broken(error))
+            raise
         run(self.core, runs)
         return self._watch.ended(runs)
 
-    def replace(self) -> None:
-        """Let another worker take the place of one that hangs."""
+    def replace(self, hanging: int) -> None:
+        """Let others take the place of workers that hang, and have somebody look in any case."""
         with self.core.lock:
-            self._alive -= 1
+            self._alive -= hanging
             self.idle = True
             start = len(self.lanes) + len(self.staged) > 0 and self._call()
         if start:
@@ -147,14 +152,13 @@ class Workers:
             if batch:
                 start = len(self.lanes) + len(self.staged) > 0 and self._call()
             else:
-                seated = len(self.lanes) > 0 and pause == math.inf  # who had waited for room
                 if core.closing:
                     self._alive -= 1
                     pause = 0.0
                 else:
                     self._parked.append(place)
                 self.idle = True
-                more = seated or len(self.staged) > 0  # after idle: by one who saw nobody so
+                more = len(self.staged) > 0  # asked after idle was set: by one who saw it was not
                 start = more and self._call()
         if gone:
             core.dismiss(gone)

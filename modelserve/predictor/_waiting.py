@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
 import sys
@@ -44,21 +45,22 @@ Outcome: TypeAlias = tuple[Sink, Any, BaseException | None]
 class ThreadSink:
     """A caller that blocks on a thread: one raw lock, no condition, no event."""
 
-    __slots__ = ("_error", "_left", "_lock", "_value", "loop")
+    __slots__ = ("_error", "_left", "_lock", "_settled", "_value", "loop")
 
     def __init__(self) -> None:
         self.loop: AbstractEventLoop | None = None
         self._lock = allocate_lock()
         self._lock.acquire()
-        self._left = False
+        self._left = self._settled = False
         self._value: Any = None
         self._error: BaseException | None = None
 
     def done(self) -> bool:
-        return self._left or not self._lock.locked()
+        return self._left or self._settled
 
     def settle(self, value: Any, error: BaseException | None) -> None:
         self._value, self._error = value, error
+        self._settled = True
         self._lock.release()
 
     def leave(self) -> None:
@@ -185,7 +187,8 @@ class Tally:
             if loop.is_closed():  # its calls went with it
                 self._inside.pop(loop, None)
         while not self._inside and self._emptied:
-            deliver([(self._emptied.pop(), None, None)])
+            with contextlib.suppress(IndexError):  # another thread told the last
+                deliver([(self._emptied.pop(), None, None)])
 
 
 def running_loop() -> AbstractEventLoop | None:

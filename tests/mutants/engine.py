@@ -23,11 +23,15 @@ BUGS = [
     ),
     Bug(
         CORE,
-        "            for other in self.door.seat():\n"
-        "                if other is not queue:\n"
-        "                    other.wake()\n",
-        "            self.door.seat()\n",
+        "                if other is not queue:\n                    other.wake()\n",
+        "",
         "calls that get room in the queue of another loop are run by nobody",
+    ),
+    Bug(
+        CORE,
+        "            if batch or not seated:",
+        "            if True:",
+        "who gets the room of calls that had all left is run by nobody",
     ),
     Bug(
         CORE,

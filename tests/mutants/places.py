@@ -23,21 +23,23 @@ BUGS = [
     ),
     Bug(
         WORKERS,
-        "more = seated or len(self.staged) > 0  # after idle: by one who saw nobody so",
-        "more = seated",
+        "more = len(self.staged) > 0  # asked after idle was set: by one who saw it was not",
+        "more = False",
         "a call that is staged just when the last worker parks is run by nobody",
     ),
     Bug(
         WORKERS,
-        "                self.idle = True\n                more = seated or len(self.staged) > 0",
-        "                more = seated or len(self.staged) > 0\n                self.idle = True",
+        "                self.idle = True\n                more = len(self.staged) > 0",
+        "                more = len(self.staged) > 0\n                self.idle = True",
         "a call that is staged between the last look and the parking is run by nobody",
     ),
     Bug(
         WORKERS,
-        "seated = len(self.lanes) > 0 and pause == math.inf  # who had waited for room",
-        "seated = False",
-        "who gets the room of calls that had all left is run by nobody",
+        "            look, refusal = core.door.let_in(item, self, seated, busy=core.running > 0)\n"
+        "            start = look and self._call()",
+        "            look, refusal = core.door.let_in(item, self, seated, busy=core.running > 0)\n"
+        "            start = look and refusal is None and self._call()",
+        "who was staged is forgotten when another is refused",
     ),
     Bug(
         WORKERS,
@@ -56,15 +58,14 @@ BUGS = [
     ),
     Bug(
         WORKERS,
-        "        self.core.fail(self, self.core.broken(error))",
-        "        del error",
+        "            self.idle = True\n        self.core.fail(self, self.core.broken(error))",
+        "            self.idle = True\n        del error",
         "a worker that breaks leaves all who are queued without an answer",
     ),
     Bug(
         WORKERS,
-        "        with self.core.lock:\n            self._alive -= 1\n            self.idle = True\n"
-        "            start = len(self.lanes)",
-        "        with self.core.lock:\n            start = len(self.lanes)",
+        "            self._alive -= hanging\n",
+        "",
         "a worker that hangs keeps its place, so nobody takes it",
     ),
     Bug(
@@ -228,7 +229,7 @@ BUGS = [
     ),
     Bug(
         WATCH,
-        "        if hangs:\n            workers.replace()\n",
+        "        workers.replace(1 if hangs else 0)\n",
         "",
         "nobody takes the place of a thread that hangs",
     ),

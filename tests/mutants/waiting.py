@@ -8,8 +8,8 @@ AIO = "predictor/_aio.py"
 BUGS = [
     Bug(
         WAITING,
-        "return self._left or not self._lock.locked()",
-        "return not self._lock.locked()",
+        "return self._left or self._settled",
+        "return self._settled",
         "a caller that left a thread is taken for one that waits, so its item runs",
     ),
     Bug(
