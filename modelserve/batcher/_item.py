@@ -101,7 +101,7 @@ def fail(items: Sequence[Item], errors: Iterable[BaseException | None]) -> None:
 def _deliver(
     items: Sequence[Item], what: Iterable[Any], settle: Settle, settle_sinks: Settle
 ) -> None:
-    loops = set(map(LOOP, items))
+    loops = dict.fromkeys(map(LOOP, items))  # in an order that no address decides
     here = running_loop()
     for loop in loops:
         group, given = items, what

@@ -1,10 +1,7 @@
 """What is run again when a batch fails: halves, smaller batches, and how often at most."""
 
 import numpy as np
-import onnx
-import onnxruntime
 import pytest
-import torch
 
 import modelserve as ms
 from modelserve._policy.reruns import MOST
@@ -318,7 +315,18 @@ def test_a_warm_call_that_needs_too_much_memory_says_so_and_halves_the_limit():
     assert (p.stats.batches, p.stats.errors) == (0, 0)
 
 
+def of_torch():
+    pytest.importorskip("torch").empty(10**15)
+
+
+def of_torch_on_a_gpu():
+    error = pytest.importorskip("torch").OutOfMemoryError
+    raise error("CUDA out of memory. Tried to allocate 2 GiB")
+
+
 def of_onnx_runtime():
+    onnx = pytest.importorskip("onnx")
+    onnxruntime = pytest.importorskip("onnxruntime")
     node = onnx.helper.make_node("ConstantOfShape", ["shape"], ["y"])
     shape = onnx.helper.make_tensor_value_info("shape", onnx.TensorProto.INT64, [1])
     y = onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, [None])
@@ -335,8 +343,8 @@ def of_onnx_runtime():
     "allocate",
     [
         lambda: np.empty(10**15),
-        lambda: torch.empty(10**15),
-        lambda: raises(torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")),
+        of_torch,
+        of_torch_on_a_gpu,
         lambda: raises(RuntimeError("CUDA error: out of memory")),
         of_onnx_runtime,
     ],
