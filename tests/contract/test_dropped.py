@@ -77,5 +77,5 @@ def test_a_cold_one_has_no_threads(case):
     before = running()
     p = case.make(case.leaf())
 
-    assert running() == before
+    assert running() <= before  # those of other tests may end meanwhile
     assert p.stats
