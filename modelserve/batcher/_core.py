@@ -99,7 +99,7 @@ class Core:
         seated = False
         if taken:
             self._count_gone(gone)
-            self.door.leave([*batch, *(item for item, _ in gone)], taken)
+            self.door.leave([*batch, *(item for item, _ in gone)])
             self.running += len(batch)
             self._untold += taken
             for other in self.door.seat():
@@ -300,7 +300,7 @@ class Core:
     def _clear(self, queue: Queue) -> list[Item]:
         self.door.stage(queue, busy=False)
         items = queue.lanes.clear()
-        self.door.leave(items, len(items))
+        self.door.leave(items)
         guests = self.door.dismiss(queue)
         for other in self.door.seat():
             other.wake()

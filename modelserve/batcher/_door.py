@@ -169,9 +169,9 @@ class Door:
             self._bytes += item.nbytes
             self._set_bound()
 
-    def leave(self, items: Sequence[Item], count: int) -> None:
-        """Make room: ``count`` are queued no more, and these are all of them with a size."""
-        self.queued -= count
+    def leave(self, items: Sequence[Item]) -> None:
+        """Make room: these are queued no more."""
+        self.queued -= len(items)
         if self._large:
             self._large -= sum(item.nbytes > 0 for item in items)
             self._bytes -= sum(item.nbytes for item in items)

@@ -98,6 +98,13 @@ def run(main):
     return asyncio.run(limited())
 
 
+def ended(threads):
+    """Wait for threads to end; say whether all did."""
+    for thread in threads:
+        thread.join(LIMIT)
+    return not any(thread.is_alive() for thread in threads)
+
+
 def workers_of(p):
     """List the threads of a batcher that are alive."""
     return [t for t in threading.enumerate() if t.name == f"modelserve-{p.name}"]

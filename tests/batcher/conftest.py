@@ -2,6 +2,9 @@ import signal
 
 import pytest
 
+from modelserve.testing import FakeClock, GatedPredictor
+from tests.batcher.hanging import Hanging
+
 PATIENCE = 30.0
 
 
@@ -29,3 +32,24 @@ def gates():
     yield lambda make: made.append(make()) or made[-1]
     for gate in made:
         gate.open()
+
+
+@pytest.fixture
+def gate():
+    """Make a gate that is opened at the end."""
+    gate = GatedPredictor()
+    yield gate
+    gate.open()
+
+
+@pytest.fixture
+def clock():
+    return FakeClock()
+
+
+@pytest.fixture
+def model():
+    """Make a batch function that hangs for some items, until the end."""
+    model = Hanging()
+    yield model
+    model.gate.open()

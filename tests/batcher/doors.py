@@ -69,7 +69,7 @@ class House:
         lanes = self.queues[at].lanes
         lanes.limit = count
         items = lanes.cut(0.0)
-        self.door.leave(items, len(items))
+        self.door.leave(items)
         return [i.x for i in items]
 
 

@@ -81,7 +81,7 @@ def test_who_was_taken_and_not_run_comes_back_before_the_others_and_is_counted_o
     house = House(slo=9.0)
     house.enters(3, nbytes=120)
     taken = house.queues[0].lanes.cut(0.0)
-    house.door.leave(taken, 3)
+    house.door.leave(taken)
     house.enter(item("new"))
     for back in reversed(taken[1:]):
         house.door.seat_again(back, house.queues[0])

@@ -227,7 +227,7 @@ def test_the_bound_is_0_exactly_when_a_closer_look_is_needed(steps):
             large += step == 3
         elif step < 0 and queued:
             taken = house.queues[0].lanes.cut(0.0)
-            house.door.leave(taken, len(taken))
+            house.door.leave(taken)
             queued = large = 0
         assert house.door.bound == (0 if large else MAX)
         assert house.door.queued == queued
@@ -244,7 +244,7 @@ def test_the_load_does_not_drift(steps):
         elif queued:
             house.queues[0].lanes.limit = 8
             taken = house.queues[0].lanes.cut(0.0)
-            house.door.leave(taken, len(taken))
+            house.door.leave(taken)
             for _ in taken:
                 queued.popleft()
         assert house.door.load == pytest.approx(sum(queued), abs=1e-9)

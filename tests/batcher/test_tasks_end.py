@@ -84,7 +84,8 @@ def test_an_interrupt_in_a_model_ends_the_loop_and_leaves_nobody_waiting():
 
     async def main():
         futures.extend(p.submit(n) for n in range(3))
-        await asyncio.sleep(LIMIT)
+        async with asyncio.timeout(LIMIT):
+            await asyncio.get_running_loop().create_future()
 
     with pytest.raises(KeyboardInterrupt):
         asyncio.run(main())

@@ -7,9 +7,10 @@ import modelserve as ms
 from modelserve.batcher._core import Core
 from modelserve.batcher._layout import Stack
 from modelserve.batcher._workers import Place, Workers
-from modelserve.testing import FakeClock, GatedPredictor
+from modelserve.testing import FakeClock
 from tests.batcher.asking import (
     LIMIT,
+    ended,
     in_threads,
     one_batch,
     outcome,
@@ -18,20 +19,6 @@ from tests.batcher.asking import (
     together,
     workers_of,
 )
-
-
-@pytest.fixture
-def gate():
-    gate = GatedPredictor()
-    yield gate
-    gate.open()
-
-
-def ended(threads):
-    for thread in threads:
-        thread.join(LIMIT)
-    return not any(thread.is_alive() for thread in threads)
-
 
 # Just in time
 

@@ -12,26 +12,14 @@ import modelserve as ms
 from modelserve.batcher._item import Item
 from modelserve.batcher._workers import Place
 from modelserve.predictor import ThreadSink
-from modelserve.testing import FakeClock, GatedPredictor
+from modelserve.testing import FakeClock
 from tests.batcher.asking import (
     LIMIT,
+    ended,
     outcome,
     same,
     workers_of,
 )
-
-
-@pytest.fixture
-def gate():
-    gate = GatedPredictor()
-    yield gate
-    gate.open()
-
-
-def ended(threads):
-    for thread in threads:
-        thread.join(LIMIT)
-    return not any(thread.is_alive() for thread in threads)
 
 
 def test_threads_are_daemons_with_a_name_and_start_without_a_callers_variables():

@@ -35,8 +35,8 @@ BUGS = [
     ),
     Bug(
         CORE,
-        "            self.door.leave([*batch, *(item for item, _ in gone)], taken)",
-        "            self.door.leave(batch, len(batch))",
+        "            self.door.leave([*batch, *(item for item, _ in gone)])",
+        "            self.door.leave(batch)",
         "those who are gone take up room in the queue for ever",
     ),
     Bug(
