@@ -169,20 +169,17 @@ class Request:
 
     def check(self, name: str) -> None:
         """Raise :class:`DeadlineExceeded` if the deadline has passed before a call."""
-        if self._deadline < math.inf or self._waiters is not None:
-            self.left(name)
-
-    def left(self, name: str) -> float:
-        """Return the seconds left for a call, which are more than none, as ``check`` does."""
-        left = self.remaining() if self._waiters is not None else self._deadline - self.clock()
-        if left <= 0:
+        if (self._deadline < math.inf or self._waiters is not None) and self.remaining() <= 0:
             raise DeadlineExceeded(f"the deadline passed before {name!r} was called")
-        return left
 
-    @property
-    def is_shared(self) -> bool:
-        """Whether others who join may raise the deadline."""
-        return self._waiters is not None
+    def due(self, clock: Clock) -> float:
+        """Return when the deadline is by a clock; NaN where it goes by another, or may be raised.
+
+        Those who join shared work raise it, and warm calls have none of their own.
+        """
+        if self.clock is clock and self._waiters is None and not self.warming:
+            return self._deadline
+        return math.nan
 
     def run(self, p: Callable[[_In], _Out], x: _In, /) -> _Out:
         """Call ``p(x)`` in this request, on a thread that Python did not carry it to.
@@ -256,13 +253,14 @@ def request(  # noqa: PLR0913 - each is one word of what a caller asks for
     ...         inner.unit, inner.tenant
     ('user-42', 'acme')
     """
-    if timeout is not None and math.isnan(timeout):
-        raise ValueError("timeout is NaN: pass seconds, or None for no limit")
     outer = current()
     scope = Request(clock or time.monotonic) if outer is None else _within(outer, clock)
-    if timeout is not None and timeout < math.inf:
+    if timeout is not None and timeout != math.inf:
+        deadline = scope.clock() + timeout
+        if deadline != deadline:  # noqa: PLR0124 - NaN
+            raise ValueError("timeout is NaN: pass seconds, or None for no limit")
         scope.plain = False
-        scope._deadline = min(scope._deadline, scope.clock() + timeout)  # noqa: SLF001
+        scope._deadline = min(scope._deadline, deadline)  # noqa: SLF001 - its own kind
     if unit is not None:
         scope.unit = unit
     if id is not None:
@@ -311,13 +309,10 @@ def shared_scope(
     scope.shared = shared
     scope.owner = owner
     scope.warming = all(waiter is not None and waiter.warming for waiter in waiters)
-    inside = {within or scope}
-    for waiter in waiters:
-        if waiter is not None:
-            scope.depth = max(scope.depth, waiter.depth)
-            if waiter.inside:
-                inside |= waiter.inside
-    scope.inside = frozenset(inside)
+    asked = [waiter for waiter in waiters if waiter is not None]
+    scope.depth = max([waiter.depth for waiter in asked], default=0)
+    inside = {waiter.inside for waiter in asked}  # mostly of one and the same
+    scope.inside = frozenset({within or scope}).union(*inside)
     return scope
 
 
@@ -378,9 +373,8 @@ def in_scope(scope: Request, fn: Callable[[_In], _Out], x: _In) -> _Out:
         _scope.reset(token)
 
 
-def enter(scope: Request | None) -> None:
-    """Put a scope in force for the rest of this context, which is the library's own."""
-    _scope.set(scope)
+enter = _scope.set
+"""Put a scope in force for the rest of this context, which is the library's own."""
 
 
 def stamps(trail: Iterable[Fact]) -> tuple[Stamp, ...]:

@@ -17,6 +17,7 @@ from modelserve.request import (
     shared_scope,
     stamps,
     tick,
+    warm_scope,
 )
 from modelserve.testing import FakeClock
 from tests.contract.calling import LIMIT, start
@@ -146,26 +147,31 @@ class TestDeadline:
         with pytest.raises(ms.DeadlineExceeded, match="'ranker'"):
             r.check("ranker")
 
-    def test_left_is_what_a_call_may_take(self):
-        clock = FakeClock()
+    def test_is_due_at_its_deadline_by_its_own_clock_alone(self):
+        clock = FakeClock(now=2.0)
         r = ms.request(timeout=1.0, clock=clock)
-        clock.advance(0.75)
 
-        assert (r.left("ranker"), r.is_shared) == (0.25, False)
-        assert ms.request().left("ranker") == math.inf
-        clock.advance(0.25)
-        with pytest.raises(ms.DeadlineExceeded, match="before 'ranker' was called"):
-            r.left("ranker")
+        assert r.due(clock) == 3.0
+        assert math.isnan(r.due(time.monotonic))
+        assert ms.request().due(time.monotonic) == math.inf
 
-    def test_left_in_shared_work_is_as_long_as_anybody_waits(self):
+    def test_is_due_nobody_knows_when_where_others_may_raise_it_or_it_is_warm(self):
+        clock = FakeClock()
+        scope = shared_scope([ms.request(timeout=1.0, clock=clock)], "flight", object())
+
+        assert math.isnan(scope.due(scope.clock))
+        assert math.isnan(warm_scope().due(time.monotonic))
+
+    def test_shared_work_is_late_when_nobody_has_time_left(self):
         clock = FakeClock()
         waiters = [ms.request(timeout=t, clock=clock) for t in (1.0, 3.0)]
         scope = shared_scope(waiters, "flight", object())
+        clock.advance(2.0)
+        scope.check("ranker")
+        clock.advance(1.0)
 
-        assert (scope.left("ranker"), scope.is_shared) == (3.0, True)
-        clock.advance(3.0)
-        with pytest.raises(ms.DeadlineExceeded, match="'ranker'"):
-            scope.left("ranker")
+        with pytest.raises(ms.DeadlineExceeded, match="before 'ranker' was called"):
+            scope.check("ranker")
 
 
 class TestScope:

@@ -82,7 +82,7 @@ class TestShared:
         waiters = [ms.request(timeout=t, clock=clock) for t in (1.0, 3.0)]
         scope = bounded_scope(waiters, "batch", owner := object(), 5.0, clock)
 
-        assert (scope.remaining(), scope.is_shared, scope.plain) == (3.0, False, False)
+        assert (scope.remaining(), scope.due(clock), scope.plain) == (3.0, 5.0, False)
         assert (scope.shared, scope.owner, scope.inside) == ("batch", owner, {owner})
         clock.advance(3.0)
         with pytest.raises(ms.DeadlineExceeded):

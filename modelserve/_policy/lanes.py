@@ -54,11 +54,9 @@ class Lanes(Generic[Item]):
         self._sized = sized
         self._choose = choose
         self._lines: dict[Hashable, Line[Item] | Ranked[Item]] = {}
-        self._size = 0
+        self.size = 0
+        """How many are queued."""
         self._alone = False
-
-    def __len__(self) -> int:
-        return self._size
 
     @property
     def mixed(self) -> bool:
@@ -77,12 +75,12 @@ class Lanes(Generic[Item]):
             line.append(item)
         else:
             line.push(item, rank)
-        self._size += 1
+        self.size += 1
         if self.max_wait <= 0:
             return True
-        if busy or self._size > 1:
+        if busy or self.size > 1:
             self._alone = False
-        return self._size == 1 or self._is_full(line)
+        return self.size == 1 or self._is_full(line)
 
     def overlap(self) -> None:
         """Note that calls overlapped which were never queued here."""
@@ -95,7 +93,7 @@ class Lanes(Generic[Item]):
             line.appendleft(item)
         else:
             line.put_back(item, rank)
-        self._size += 1
+        self.size += 1
 
     def _line(self, lane: Hashable, rank: Rank | None) -> Line[Item] | Ranked[Item]:
         line = self._lines.get(lane)
@@ -110,7 +108,7 @@ class Lanes(Generic[Item]):
 
         Zero says cut now; infinity that there is nothing to wait with.
         """
-        if not self._size:
+        if not self.size:
             return math.inf
         if self.max_wait <= 0 or self._alone or self._full() is not None:
             return 0.0
@@ -131,19 +129,19 @@ class Lanes(Generic[Item]):
         before = len(line)
         batch = self._take(line, sift)
         taken = before - len(line)
-        self._size -= taken
+        self.size -= taken
         self.full = len(line) > 0 or self._is_full(batch)
         if not line:
             del self._lines[lane]
         if self.waited:
-            self._alone = taken == 1 and not self._size
+            self._alone = taken == 1 and not self.size
         return batch
 
     def clear(self) -> list[Item]:
         """Take everything."""
         items = [item for line in self._lines.values() for item in line]
         self._lines.clear()
-        self._size = 0
+        self.size = 0
         return items
 
     def _take(self, line: Line[Item] | Ranked[Item], sift: Sift[Item]) -> list[Item]:

@@ -25,8 +25,10 @@ AGEING = 1.0
 class Queued(Protocol):
     """What is queued: when it came, and what it takes of a batch's room."""
 
-    at: float
-    size: float
+    @property
+    def at(self) -> float: ...
+    @property
+    def size(self) -> float: ...
 
 
 Item = TypeVar("Item", bound=Queued)

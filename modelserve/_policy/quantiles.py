@@ -13,6 +13,7 @@ fast and fully-mergeable quantile sketch with relative-error guarantees", PVLDB 
 from __future__ import annotations
 
 import math
+from array import array
 from collections.abc import Sequence
 from typing import final
 
@@ -24,7 +25,7 @@ ERROR = 0.02
 LOW, HIGH = 1e-6, 1e4
 """Seconds below and above which values are no longer told apart."""
 
-ROOM = 1024
+ROOM = 2048
 """Values kept as they came, since many are digested for the price of a few."""
 
 _GROWTH = (1 + ERROR) / (1 - ERROR)
@@ -39,10 +40,13 @@ class Quantiles:
     Negative values, of a clock that steps back, and NaN count as zero.
     """
 
-    __slots__ = ("_count", "_counts", "_max", "_min", "_raw", "_sum")
+    __slots__ = ("_count", "_counts", "_ends", "_max", "_min", "_raw", "_starts", "_sum")
 
     def __init__(self) -> None:
         self._raw: list[float] = []
+        self._starts: list[float] = []
+        self._ends: list[tuple[float, int]] = []
+        """Until when the next so many starts lasted."""
         self._counts = np.zeros(_BUCKETS, np.int64)
         self._count = 0
         self._sum = 0.0
@@ -60,10 +64,17 @@ class Quantiles:
         if len(self._raw) >= ROOM:
             self._digest()
 
+    def since(self, now: float, starts: Sequence[float]) -> None:
+        """Count how long each of these has lasted that end now."""
+        self._starts.extend(starts)
+        self._ends.append((now, len(starts)))
+        if len(self._starts) >= ROOM:
+            self._digest()
+
     @property
     def count(self) -> int:
         """How many values there were."""
-        return self._count + len(self._raw)
+        return self._count + len(self._raw) + len(self._starts)
 
     @property
     def sum(self) -> float:
@@ -116,13 +127,24 @@ class Quantiles:
         return copied
 
     def _digest(self) -> None:
-        if not self._raw:
+        values = _floats(self._raw)
+        if self._ends:
+            ends, counts = zip(*self._ends, strict=True)
+            lasted = np.repeat(_floats(ends), counts) - _floats(self._starts)
+            values = np.concatenate([values, lasted])
+        if not len(values):
             return
-        values = np.fmax(self._raw, 0.0)  # of NaN and zero, zero
-        self._raw.clear()
+        values = np.fmax(values, 0.0)  # of NaN and zero, zero
+        for read in self._raw, self._starts, self._ends:
+            read.clear()
         places = np.log(np.clip(values, LOW, HIGH) / LOW) / _LOG_GROWTH
         self._counts += np.bincount(np.ceil(places).astype(np.int64), minlength=_BUCKETS)
         self._count += len(values)
         self._sum += float(values.sum())
         self._min = min(self._min, float(values.min()))
         self._max = max(self._max, float(values.max()))
+
+
+def _floats(values: Sequence[float]) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+    """Make an array, by way of one of Python's: in half the time."""
+    return np.array(array("d", values))

@@ -61,7 +61,7 @@ def replay(
     sizes: list[int] = []
     busy = now = 0.0
     alarm = math.inf
-    while coming is not None or lanes:
+    while coming is not None or lanes.size:
         now = min(alarm, ends[0] if ends else math.inf, coming.at if coming else math.inf)
         while ends and ends[0] <= now:
             heappop(ends)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections import deque
 from collections.abc import (
@@ -172,7 +173,7 @@ class DynamicBatcher(Primitive[In, Out]):
         if before is not None:
             before.core.forked = True
         self._queues = Queues(self._settings, self._part)
-        self._push = self._queues.push
+        self._push, self._stage = self._queues.push, self._queues.stage
         if self.life.closed:
             self._queues.core.shut(closed=True)
 
@@ -194,13 +195,17 @@ class DynamicBatcher(Primitive[In, Out]):
         """Answer for one item without blocking the event loop."""
         scope = current()
         loop = aio.here()
-        future = loop.create_future()
+        future: asyncio.Future[Out] = loop.create_future()
+        if scope is None and self._stage(x, future, loop):
+            return await future
         left = self._push(x, future, loop, scope)
-        if scope is None:
-            y: Out = await future
-        else:
-            y = await aio.wait(future, scope, self.name, left)
-        return y
+        if scope is None or left == math.inf:
+            return await future
+        kept = aio.keep(future, scope, self.name, left)
+        try:
+            return await future
+        finally:
+            kept.pop(future, None)
 
     def submit(self, x: In, /) -> Future[Out]:
         """Queue one item and return at once; cancelling the future abandons the item.

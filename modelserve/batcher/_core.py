@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections import deque
+from itertools import repeat
 from threading import RLock
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from modelserve._policy.pace import Pace
 from modelserve._policy.reruns import Reruns
 from modelserve.batcher._door import Door
-from modelserve.batcher._item import Item, fail
+from modelserve.batcher._item import Batch, Item, fail
 from modelserve.batcher._stats import BatcherStats, Counts
 from modelserve.errors import Closed, DeadlineExceeded, Overloaded, own
 from modelserve.predictor import deliver
@@ -74,7 +76,7 @@ class Core:
             if self.counts.refusals[error.reason]:
                 self.counts.refusals[error.reason] -= 1
 
-    def cut(self, queue: Queue, gone: list[Gone]) -> tuple[list[Item], float]:
+    def cut(self, queue: Queue, gone: list[Gone]) -> tuple[Batch | None, float]:
         """Take the next batch, under the lock, or say in how many seconds to look again.
 
         ``gone`` gets those who left or whose time is over; they never run and are to be
@@ -82,25 +84,26 @@ class Core:
         """
         if queue.staged:
             straight = self._cut_staged(queue)
-            if straight:
+            if straight is not None:
                 return straight, 0.0
         while True:
             left: list[Gone] = []
             batch, pause, seated = self._cut_and_seat(queue, left)
             gone += left
-            if batch or not seated:
+            if batch is not None or not seated:
                 return batch, pause
 
-    def _cut_and_seat(self, queue: Queue, gone: list[Gone]) -> tuple[list[Item], float, bool]:
+    def _cut_and_seat(self, queue: Queue, gone: list[Gone]) -> tuple[Batch | None, float, bool]:
         """Cut, and say whether those who had waited for room were queued here."""
-        before = len(queue.lanes)
+        before = queue.lanes.size
         batch, pause = self._cut_lanes(queue.lanes, gone)
-        taken = before - len(queue.lanes)
+        items = [] if batch is None else batch.items
+        taken = before - queue.lanes.size
         seated = False
         if taken:
             self._count_gone(gone)
-            self.door.leave([*batch, *(item for item, _ in gone)])
-            self.running += len(batch)
+            self.door.leave([*items, *(item for item, _ in gone)])
+            self.running += len(items)
             self._untold += taken
             for other in self.door.seat():
                 seated |= other is queue
@@ -108,7 +111,7 @@ class Core:
                     other.wake()
         return batch, pause, seated
 
-    def _cut_lanes(self, lanes: Lanes[Item], gone: list[Gone]) -> tuple[list[Item], float]:
+    def _cut_lanes(self, lanes: Lanes[Item], gone: list[Gone]) -> tuple[Batch | None, float]:
         late: list[Item] = []
 
         def sift(items: list[Item]) -> list[Item]:
@@ -117,23 +120,24 @@ class Core:
 
         now = self.settings.clock()
         while True:
-            if len(lanes):
+            if lanes.size:
                 lanes.limit = self._limit(now, lanes)
             pause = lanes.wait(now)
-            if pause > 0 and not (self.closing and len(lanes)):
-                return [], pause
+            if pause > 0 and not (self.closing and lanes.size):
+                return None, pause
             mixed = lanes.mixed
-            batch = lanes.cut(now, sift)
+            items = lanes.cut(now, sift)
             if late:
-                self._fill_up(batch, late, gone)
+                self._fill_up(items, late, gone)
                 late.clear()
-            if batch:
+            if items:
+                batch = Batch(items)
                 reason = "full" if lanes.full else "waited" if lanes.waited else "free"
                 self._count_cut(batch, now, reason)
-                self.counts.apart += mixed and len(batch) == 1
+                self.counts.apart += mixed and batch.size == 1
                 return batch, pause
 
-    def _cut_staged(self, queue: Queue) -> list[Item]:
+    def _cut_staged(self, queue: Queue) -> Batch | None:
         """Cut what was staged as it came, if nothing about it is special; else put it into lanes.
 
         Most batches are of that kind, and lanes cost as much as all else about them.
@@ -141,11 +145,13 @@ class Core:
         staged = queue.staged
         now, count = self.settings.clock(), min(len(staged), self.limit)
         waits = self.settings.max_wait > 0 and count < self.limit
-        if self.door.bound and not waits and not len(queue.lanes):
-            batch = [staged.popleft() for _ in range(count)]
-            lane = batch[0].lane
-            alike = [item for item in batch if item.lane == lane and not item.sink.done()]
-            if len(alike) == count and self._all_in_time(batch, now):
+        if self.door.bound and not waits and not queue.lanes.size:
+            calls = list(map(deque.popleft, repeat(staged, count)))
+            batch = Batch(calls)
+            lanes = batch.lanes
+            left = True in [sink.done() for sink in batch.sinks]
+            alike = lanes.count(lanes[0]) == count and not left
+            if alike and (batch.plain or self._all_in_time(batch, now)):
                 queue.lanes.overlap()  # where a batch holds more than one, and nobody waits else
                 self.running += count
                 self._untold += count
@@ -153,19 +159,16 @@ class Core:
                 reason = "full" if count >= self.limit else "free"
                 self._count_cut(batch, now, reason)
                 return batch
-            staged.extendleft(reversed(batch))
+            staged.extendleft(reversed(calls))
         self.door.stage(queue, busy=self.running > 0)
-        return []
+        return None
 
-    def _all_in_time(self, items: list[Item], now: float) -> bool:
+    def _all_in_time(self, batch: Batch, now: float) -> bool:
         """Say whether all can probably be answered before their time is over."""
-        if set(map(type, items)) == {Item}:
-            return True
-        dues = {item.due for item in items}
-        if dues == {math.inf}:
-            return True
-        by = now + self.pace.reach(len(items))
-        return all(due > by for due in dues)
+        first: float = min(batch.dues)
+        if first == math.inf or not batch.known:
+            return batch.known
+        return first > now + self.pace.reach(batch.size)
 
     def _limit(self, now: float, lanes: Lanes[Item]) -> float:
         settings = self.settings
@@ -224,19 +227,19 @@ class Core:
         self.counts.abandoned += left
         self.counts.expired += len(gone) - left
 
-    def _count_cut(self, batch: list[Item], now: float, reason: str) -> None:
-        if not all(item.scope is not None and item.scope.warming for item in batch):
+    def _count_cut(self, batch: Batch, now: float, reason: str) -> None:
+        if batch.plain or not batch.warming:
             self.counts.releases["drain" if self.closing and reason != "full" else reason] += 1
-            self.counts.queued.extend([now - item.at for item in batch])
+            self.counts.queued.since(now, batch.ats)
 
     def ran(
-        self, items: Sequence[Item], seconds: float, errors: int, *, failed: bool, warming: bool
+        self, batch: Batch, seconds: float, errors: int, *, failed: bool, warming: bool
     ) -> None:
         """Count one run of the model, under the lock, and learn what it cost."""
-        form, counts, size = self.settings.form, self.counts, len(items)
+        form, counts, size = self.settings.form, self.counts, batch.size
         self.running -= size
         if not failed:
-            self._usual = form.measure(items) * items[0].copies
+            self._usual = (form.measure(batch.items) if form.measures else size) * batch.copies
             self.pace.costs.observe(self._usual, seconds)
             self.reruns.refill()
         if warming:
@@ -247,18 +250,19 @@ class Core:
         counts.sizes[(size - 1).bit_length()] += 1
         counts.ran.add(seconds)
         if form.pads:
-            counts.room += form.measure(items)
-            counts.used += sum(item.size for item in items)
+            counts.room += form.measure(batch.items)
+            counts.used += sum(item.size for item in batch.items)
 
-    def halve_limit(self, items: Sequence[Item]) -> None:
+    def halve_limit(self, batch: Batch) -> None:
         """Let no batch be larger than half of one that took more memory than there is."""
-        half = int(self.settings.form.bounded(items) * items[0].copies / 2)
+        half = int(self.settings.form.bounded(batch.items) * batch.copies / 2)
         with self.lock:
             self.limit = self.pace.limit = max(1, min(self.limit, half))
 
     def dismiss(self, gone: Sequence[Gone]) -> None:
         """Tell those who are not served."""
-        fail([item for item, _ in gone], [error for _, error in gone])
+        sinks, loops = [item.sink for item, _ in gone], [item.loop for item, _ in gone]
+        fail(sinks, loops, [error for _, error in gone])
         self.landed(len(gone))
 
     def still_waiting(self, items: list[Item]) -> list[Item]:

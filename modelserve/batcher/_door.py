@@ -7,12 +7,13 @@ from collections import deque
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal, NamedTuple, NoReturn, Protocol
 
+from modelserve.batcher._item import Item
 from modelserve.errors import Closed, Overloaded, Stuck, own
 
 if TYPE_CHECKING:
     from modelserve._policy.lanes import Lanes
     from modelserve._policy.pace import Pace
-    from modelserve.batcher._item import Item
+    from modelserve.batcher._item import Fields
     from modelserve.batcher._settings import Settings
     from modelserve.batcher._stats import Counts
     from modelserve.predictor import Sink
@@ -29,7 +30,7 @@ class Queue(Protocol):
     """Where the items that run in one place wait: staged as they came, then in lanes."""
 
     lanes: Lanes[Item]
-    staged: deque[Item]
+    staged: deque[Fields]
 
     def wake(self) -> None:
         """Have whoever is free look, on any thread, whether there is something to run."""
@@ -56,7 +57,7 @@ class Door:
         """How many are in lanes."""
         self.load = 0.0
         """What they take of batches: their number, or their sizes."""
-        self.staged: list[deque[Item]] = []
+        self.staged: list[deque[Fields]] = []
         """What is staged in each of the queues."""
         self.ran_until = -math.inf
         """When the last run ended: who came before that came while others ran."""
@@ -116,7 +117,7 @@ class Door:
         staged = queue.staged
         look = False
         while staged:
-            item = staged.popleft()
+            item = Item(*staged.popleft())
             look |= self._seat(item, queue, busy=busy or item.at < self.ran_until)
         return look
 

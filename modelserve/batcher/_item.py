@@ -5,8 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Callable, Hashable, Iterable, Sequence
-from operator import attrgetter
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from modelserve.predictor import running_loop
 
@@ -17,18 +16,32 @@ if TYPE_CHECKING:
     from modelserve.request import Request
 
 
-Settle: TypeAlias = Callable[[Sequence[Any], Iterable[Any]], None]
-LOOP = attrgetter("loop")
+Fields: TypeAlias = (
+    "tuple[Any, Any, AbstractEventLoop | None, float, Hashable, Request | None, float]"
+)
+Sinks: TypeAlias = Sequence[Any]
+Loops: TypeAlias = "Sequence[AbstractEventLoop | None]"
+Settle: TypeAlias = Callable[[Sinks, Iterable[Any]], None]
 
 
-class Plain:
-    """What is so of most items."""
+class Call(NamedTuple):
+    """One caller's input, and where the answer goes: to a sink, or to a future of ``loop``."""
 
-    __slots__ = ()
+    x: Any
+    sink: Any
+    loop: AbstractEventLoop | None
+    at: float
+    """When it came, by the batcher's clock."""
+    lane: Hashable
     scope: Request | None = None
     """The request that its caller is in, if any."""
-    due = math.inf
+    due: float = math.inf
     """When its caller's time is over, by the batcher's clock; NaN where the scope must be asked."""
+
+
+class Item(Call):
+    """A call, and what is so of few. It is no other, whatever another holds."""
+
     rank: Rank | None = None
     """Priority and tenant, if the caller has any."""
     size = 1.0
@@ -40,74 +53,114 @@ class Plain:
     waits = True
     """Whether its caller can wait for room in the queue."""
 
-
-class Item(Plain):
-    """One caller's input, and where the answer goes: to a sink, or to a future of ``loop``."""
-
-    __slots__ = ("at", "lane", "loop", "sink", "x")
-
-    def __init__(
-        self,
-        x: Any,
-        sink: Any,
-        loop: AbstractEventLoop | None,
-        at: float,
-        lane: Hashable,
-    ) -> None:
-        self.x = x
-        self.sink = sink
-        self.loop = loop
-        self.at = at
-        self.lane = lane
+    __eq__ = object.__eq__
+    __ne__ = object.__ne__
+    __hash__ = object.__hash__
 
 
-class ScopedItem(Item):
-    """One of a caller who is in a request."""
+class Batch:
+    """The calls of one run, field by field, since what they share is asked of all at once.
 
-    __slots__ = ("due", "scope")
+    Most calls never become an :class:`Item`: a plain tuple costs a fifth.
+    """
+
+    __slots__ = (
+        "_calls",
+        "ats",
+        "copies",
+        "dues",
+        "lanes",
+        "loops",
+        "plain",
+        "scopes",
+        "sinks",
+        "size",
+        "xs",
+    )
+
+    def __init__(self, calls: Sequence[Fields]) -> None:
+        self._calls = calls
+        columns = zip(*calls)  # noqa: B905 - each is a call, of as many fields
+        self.xs, self.sinks, self.loops, self.ats, self.lanes, self.scopes, self.dues = columns
+        self.size = len(calls)
+        self.plain = self.scopes.count(None) == self.size
+        """Whether nobody is in a request."""
+        first = calls[0]
+        self.copies = first.copies if isinstance(first, Item) else 1
+        """How often its items stand in it: once, but for a warm call."""
+
+    @property
+    def items(self) -> list[Item]:
+        """The calls one by one."""
+        return [call if isinstance(call, Item) else Item(*call) for call in self._calls]
+
+    @property
+    def known(self) -> bool:
+        """Whether all know when their time is over, if it ever is."""
+        return not math.isnan(sum(self.dues))
+
+    @property
+    def warming(self) -> bool:
+        """Whether nobody asked but to warm the model."""
+        return all(scope is not None and scope.warming for scope in self.scopes)
 
 
-class SpecialItem(Item):
-    """One of which something is so that is not of most: its fields are its own."""
+class Ran(NamedTuple):
+    """What is so of a run for all who were in it."""
+
+    part: str
+    size: int
+    started: float
+    seconds: float
 
 
 class BatchNote:
-    """What a caller's record says of its batch."""
+    """What a caller's record says of its batch, and when it came."""
 
-    __slots__ = ("part", "queue_seconds", "run_seconds", "size")
+    __slots__ = ("at", "ran")
 
-    def __init__(self, part: str, size: int, queue_seconds: float, run_seconds: float) -> None:
-        self.part = part
-        self.size = size
-        self.queue_seconds = queue_seconds
-        self.run_seconds = run_seconds
+    def __init__(self, ran: Ran, at: float) -> None:
+        self.ran = ran
+        self.at = at
 
     def write(self, record: dict[str, Any]) -> None:
-        record[f"{self.part}.batch_size"] = self.size
-        record[f"{self.part}.queue_seconds"] = self.queue_seconds
-        record[f"{self.part}.run_seconds"] = self.run_seconds
+        part, size, started, seconds = self.ran
+        record[f"{part}.batch_size"] = size
+        record[f"{part}.queue_seconds"] = started - self.at
+        record[f"{part}.run_seconds"] = seconds
 
 
-def answer(items: Sequence[Item], rows: Iterable[Any]) -> None:
-    """Hand each caller its row: one wake-up a loop; a closed loop harms nobody else."""
-    _deliver(items, rows, _answer, _answer_sinks)
+def answer(sinks: Sinks, loops: Loops, rows: Iterable[Any], here: AbstractEventLoop | None) -> None:
+    """Hand each caller its row: one wake-up a loop; a closed loop harms nobody else.
+
+    ``here`` is the loop that runs on this thread, which takes a while to find out.
+    """
+    if here is not None and loops.count(here) == len(loops):
+        _answer(sinks, rows)
+    else:
+        _deliver(sinks, loops, rows, _answer, _answer_sinks, here)
 
 
-def fail(items: Sequence[Item], errors: Iterable[BaseException | None]) -> None:
+def fail(sinks: Sinks, loops: Loops, errors: Iterable[BaseException | None]) -> None:
     """Hand each caller its error, or nothing to one who has left."""
-    _deliver(items, errors, _fail, _fail_sinks)
+    _deliver(sinks, loops, errors, _fail, _fail_sinks, running_loop())
 
 
-def _deliver(
-    items: Sequence[Item], what: Iterable[Any], settle: Settle, settle_sinks: Settle
+def _deliver(  # noqa: PLR0913, PLR0917 - one call fewer a batch
+    sinks: Sinks,
+    loops: Loops,
+    what: Iterable[Any],
+    settle: Settle,
+    settle_sinks: Settle,
+    here: AbstractEventLoop | None,
 ) -> None:
-    loops = dict.fromkeys(map(LOOP, items))  # in an order that no address decides
-    here = running_loop()
-    for loop in loops:
-        group, given = items, what
-        if len(loops) > 1:
-            pairs = [pair for pair in zip(items, what, strict=False) if pair[0].loop is loop]
-            group, given = [item for item, _ in pairs], [each for _, each in pairs]
+    alike = not loops or loops.count(loops[0]) == len(loops)
+    whole = [] if alike else list(zip(loops, sinks, what, strict=False))
+    for loop in loops[:1] if alike else dict.fromkeys(loops):  # in an order no address decides
+        group, given = sinks, what
+        if not alike:
+            group = [sink for its, sink, _ in whole if its is loop]
+            given = [each for its, _, each in whole if its is loop]
         if loop is None:
             settle_sinks(group, given)
         elif loop is here:
@@ -117,25 +170,23 @@ def _deliver(
                 loop.call_soon_threadsafe(settle, group, given)
 
 
-def _answer(items: Sequence[Item], rows: Iterable[Any]) -> None:
-    for item, row in zip(items, rows, strict=False):  # more rows, of a warm call
-        future = item.sink
+def _answer(futures: Sinks, rows: Iterable[Any]) -> None:
+    for future, row in zip(futures, rows, strict=False):  # more rows, of a warm call
         if not future.done():
             future.set_result(row)
 
 
-def _answer_sinks(items: Sequence[Item], rows: Iterable[Any]) -> None:
-    for item, row in zip(items, rows, strict=False):
-        item.sink.settle(row, None)
+def _answer_sinks(sinks: Sinks, rows: Iterable[Any]) -> None:
+    for sink, row in zip(sinks, rows, strict=False):
+        sink.settle(row, None)
 
 
-def _fail(items: Sequence[Item], errors: Iterable[BaseException | None]) -> None:
-    for item, error in zip(items, errors, strict=True):
-        future = item.sink
+def _fail(futures: Sinks, errors: Iterable[BaseException | None]) -> None:
+    for future, error in zip(futures, errors, strict=True):
         if error is not None and not future.done():
             future.set_exception(error)
 
 
-def _fail_sinks(items: Sequence[Item], errors: Iterable[BaseException | None]) -> None:
-    for item, error in zip(items, errors, strict=True):
-        item.sink.settle(None, error)
+def _fail_sinks(sinks: Sinks, errors: Iterable[BaseException | None]) -> None:
+    for sink, error in zip(sinks, errors, strict=True):
+        sink.settle(None, error)

@@ -25,7 +25,7 @@ from modelserve.request import enter
 if TYPE_CHECKING:
     from modelserve._policy.lanes import Lanes
     from modelserve.batcher._core import Core, Gone
-    from modelserve.batcher._item import Item
+    from modelserve.batcher._item import Batch, Fields, Item
     from modelserve.predictor import Sink
 
 IDLE = 1.0
@@ -50,7 +50,7 @@ class LoopQueue:
     def __init__(self, core: Core, loop: asyncio.AbstractEventLoop) -> None:
         self.core = core
         self.lanes: Lanes[Item] = core.lanes()
-        self.staged: deque[Item] = deque()
+        self.staged: deque[Fields] = deque()
         self._most = core.settings.workers
         self._loop = weakref.ref(loop)
         self._ref: weakref.ref[LoopQueue] = weakref.ref(self)
@@ -67,7 +67,7 @@ class LoopQueue:
 
     def busy(self) -> bool:
         """Whether there is work here, queued or running."""
-        return len(self.lanes) + len(self.staged) + len(self._running) > 0
+        return self.lanes.size + len(self.staged) + len(self._running) > 0
 
     def enter(
         self, item: Item, seated: Sink | None, loop: asyncio.AbstractEventLoop | None
@@ -161,7 +161,7 @@ class LoopQueue:
             self.core.fail(self, self.core.broken(error))
         elif error is not None or (task.cancelled() and not place.parked):  # the loop ends
             self.cancel_queued()
-        elif len(self.lanes) or self.staged:  # pushed after the task had looked for the last time
+        elif self.lanes.size or self.staged:  # pushed after the task had looked for the last time
             self.look()
 
     async def serve(self, place: Place) -> bool:
@@ -170,14 +170,14 @@ class LoopQueue:
         while True:
             gone: list[Gone] = []
             with core.lock:
-                if not (self.staged or len(self.lanes) or core.closing):
+                if not (self.staged or self.lanes.size or core.closing):
                     self._park(place)  # who queues from another thread has this loop look after
                     return True
                 batch, pause = core.cut(self, gone)
             if gone:
                 core.dismiss(gone)
-            if batch:
-                if len(self.lanes) or self.staged:
+            if batch is not None:
+                if self.lanes.size or self.staged:
                     self.look()
                 await self._run(batch)
             elif pause < math.inf:
@@ -186,7 +186,7 @@ class LoopQueue:
                 return False
 
     def _park(self, place: Place) -> None:
-        loop = asyncio.get_running_loop()
+        loop = cast("asyncio.AbstractEventLoop", self._loop())  # it runs this
         place.future = loop.create_future()
         place.parked = True
         self._parked.append(place)
@@ -222,15 +222,18 @@ class LoopQueue:
     def _set_idle(self) -> None:
         self.idle = len(self._parked) + len(self._holds) > 0 or self._alive < self._most
 
-    async def _run(self, batch: list[Item]) -> None:
+    async def _run(self, batch: Batch) -> None:
         core = self.core
-        runs = Runs(core, batch)
+        runs = Runs(core, batch, self._loop())
         self._running.add(runs)
         try:
             while runs.next():
                 enter(runs.scope)
                 try:
-                    runs.done(await self._call(runs))
+                    if core.settings.max_run is None:
+                        runs.done(await core.predict.acall(runs.join()))
+                    else:
+                        runs.done(await self._watched(runs, core.settings.max_run))
                 except BaseException as error:
                     if is_ours_to_end(error):
                         raise
@@ -244,11 +247,9 @@ class LoopQueue:
             self._running.discard(runs)
             enter(None)
 
-    async def _call(self, runs: Runs) -> Any:
-        core, max_run = self.core, self.core.settings.max_run
-        if max_run is None:
-            return await core.predict.acall(runs.batch())
-        task = asyncio.get_running_loop().create_task(core.predict.acall(runs.batch()))
+    async def _watched(self, runs: Runs, max_run: float) -> Any:
+        core = self.core
+        task = asyncio.get_running_loop().create_task(core.predict.acall(runs.join()))
         try:
             ended, _ = await asyncio.wait({task}, timeout=max_run)
         except BaseException:

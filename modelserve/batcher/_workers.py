@@ -21,7 +21,7 @@ from modelserve.predictor._waiting import LONGEST
 if TYPE_CHECKING:
     from modelserve._policy.lanes import Lanes
     from modelserve.batcher._core import Core, Gone
-    from modelserve.batcher._item import Item
+    from modelserve.batcher._item import Batch, Fields, Item
     from modelserve.predictor import Sink
 
 
@@ -41,7 +41,7 @@ class Workers:
     def __init__(self, core: Core) -> None:
         self.core = core
         self.lanes: Lanes[Item] = core.lanes()
-        self.staged: deque[Item] = deque()
+        self.staged: deque[Fields] = deque()
         core.door.add(self)
         self._most = core.settings.workers
         self.idle = True
@@ -106,7 +106,7 @@ class Workers:
         """Run batches as long as there are any; say whether to park then."""
         while True:
             batch, pause = self._take(place)
-            if batch:
+            if batch is not None:
                 if not self._run(batch):
                     return False
             elif not 0 < pause < math.inf:
@@ -114,7 +114,7 @@ class Workers:
             elif place.lock.acquire(timeout=min(pause, LONGEST)):
                 place.workers = None
 
-    def _run(self, batch: list[Item]) -> bool:
+    def _run(self, batch: Batch) -> bool:
         """Run a batch; say whether this worker has not been replaced meanwhile."""
         runs = Runs(self.core, batch)
         if self._watch is None:
@@ -133,11 +133,11 @@ class Workers:
         with self.core.lock:
             self._alive -= hanging
             self.idle = True
-            start = len(self.lanes) + len(self.staged) > 0 and self._call()
+            start = self.lanes.size + len(self.staged) > 0 and self._call()
         if start:
             self._start()
 
-    def _take(self, place: Place) -> tuple[list[Item], float]:
+    def _take(self, place: Place) -> tuple[Batch | None, float]:
         """Cut the next batch, or park: what to run, else how long to wait (0: end)."""
         core = self.core
         gone: list[Gone] = []
@@ -149,8 +149,8 @@ class Workers:
                 place.lock.acquire()
                 place.workers = None
             batch, pause = core.cut(self, gone)
-            if batch:
-                start = len(self.lanes) + len(self.staged) > 0 and self._call()
+            if batch is not None:
+                start = self.lanes.size + len(self.staged) > 0 and self._call()
             else:
                 if core.closing:
                     self._alive -= 1

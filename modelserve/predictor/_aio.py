@@ -6,12 +6,13 @@ Deadlines of a loop's callers are kept by one wheel: one timer a loop, not one a
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import heapq
 import math
 import weakref
 from collections.abc import Awaitable, Callable, Coroutine
 from contextvars import Context
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from modelserve.errors import DeadlineExceeded
 from modelserve.predictor._waiting import LONGEST, LoopSink
@@ -26,43 +27,33 @@ TICK = 0.005
 """Seconds between two looks at the deadlines of a loop's callers."""
 
 
-class Caller:
-    """One who waits, how long for, and what lets them go."""
-
-    __slots__ = ("leave", "scope", "tick")
-
-    def __init__(self, scope: Request, leave: Callable[[], object]) -> None:
-        self.scope = scope
-        self.leave = leave
-        self.tick = 0
+Waiter: TypeAlias = "asyncio.Future[Any] | asyncio.Timeout"
+Kept: TypeAlias = "dict[Waiter, tuple[Request, str]]"
+"""Who waits, with the request that has the deadline, and for what."""
 
 
 class Wheel:
     """The callers of one loop by the tick in which their deadlines pass, and one timer for all."""
 
     def __init__(self) -> None:
-        self._ticks: dict[int, dict[Caller, None]] = {}
+        self._ticks: dict[int, Kept] = {}
         self._heap: list[int] = []
         self._timer: asyncio.TimerHandle | None = None
 
-    def add(
-        self, caller: Caller, remaining: float, loop: asyncio.AbstractEventLoop | None = None
-    ) -> None:
-        """Let a caller go after so many seconds, on the loop that runs here."""
-        loop = loop or asyncio.get_running_loop()
-        tick = caller.tick = int((loop.time() + min(remaining, LONGEST)) / TICK) + 1
+    def keep(self, waiter: Waiter, scope: Request, name: str, remaining: float, now: float) -> Kept:
+        """Let a caller go after so many seconds, on the loop that runs here.
+
+        Returns what it is to be taken out of when it waits no longer.
+        """
+        tick = int((now + min(remaining, LONGEST)) / TICK) + 1
         waiting = self._ticks.get(tick)
         if waiting is None:
             waiting = self._ticks[tick] = {}
             heapq.heappush(self._heap, tick)
             if self._heap[0] == tick:
                 self._wind()
-        waiting[caller] = None
-
-    def discard(self, caller: Caller) -> None:
-        waiting = self._ticks.get(caller.tick)
-        if waiting is not None:
-            waiting.pop(caller, None)
+        waiting[waiter] = scope, name
+        return waiting
 
     def _wind(self) -> None:
         if self._timer is not None:
@@ -72,20 +63,30 @@ class Wheel:
 
     def _turn(self, due: int) -> None:
         self._timer = None
-        passed: list[Caller] = []
+        passed: Kept = {}
         while self._heap and self._heap[0] <= due:
-            passed += self._ticks.pop(heapq.heappop(self._heap))
-        for caller in passed:
+            passed |= self._ticks.pop(heapq.heappop(self._heap))
+        now = asyncio.get_running_loop().time()
+        for waiter, (scope, name) in passed.items():
             try:
-                remaining = caller.scope.remaining()
+                remaining = scope.remaining()
             except Exception:  # noqa: BLE001 - of one caller's clock; others have theirs
                 remaining = 0.0
             if remaining > 0:
-                self.add(caller, remaining)
+                self.keep(waiter, scope, name, remaining, now)
             else:
-                caller.leave()
+                _let_go(waiter, name)
         if self._heap:
             self._wind()
+
+
+def _let_go(waiter: Waiter, name: str) -> None:
+    """End a wait at its deadline, unless it has ended since that was raised."""
+    if isinstance(waiter, asyncio.Timeout):
+        with contextlib.suppress(RuntimeError):
+            waiter.reschedule(-math.inf)
+    elif not waiter.done():
+        waiter.set_exception(_late(name))
 
 
 _wheels: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, weakref.ref[Wheel]]
@@ -116,32 +117,31 @@ def _late(name: str) -> DeadlineExceeded:
     return DeadlineExceeded(f"the deadline passed while waiting for {name!r}")
 
 
-async def wait(
-    future: asyncio.Future[T], scope: Request | None, name: str, remaining: float = math.nan
-) -> T:
-    """Wait for a future's answer, at most until the deadline in force, if known so far away."""
-    if scope is None or scope.plain or future.done():
-        return await future
+def keep(future: asyncio.Future[Any], scope: Request, name: str, remaining: float) -> Kept:
+    """Have a future fail at the deadline in force, if it waits then; NaN: ask how far away that is.
+
+    Returns what it is to be taken out of when it was awaited.
+    """
     if math.isnan(remaining):
         remaining = scope.remaining()
     if remaining == math.inf:
-        return await future
+        return {}
     if remaining <= 0:
         future.cancel()
         raise _late(name)
     loop = future.get_loop()
-    wheel = _wheel(loop)
+    return _wheel(loop).keep(future, scope, name, remaining, loop.time())
 
-    def leave() -> None:
-        if not future.done():
-            future.set_exception(_late(name))
 
-    caller = Caller(scope, leave)
-    wheel.add(caller, remaining, loop)
+async def wait(future: asyncio.Future[T], scope: Request | None, name: str) -> T:
+    """Wait for a future's answer, at most until the deadline in force."""
+    if scope is None or scope.plain or future.done():
+        return await future
+    kept = keep(future, scope, name, math.nan)
     try:
         return await future
     finally:
-        wheel.discard(caller)
+        kept.pop(future, None)
 
 
 async def settles(sink: LoopSink, timeout: float | None) -> bool:
@@ -155,16 +155,15 @@ async def within(awaitable: Awaitable[T], scope: Request | None, name: str) -> T
     remaining = math.inf if scope is None else scope.remaining()
     if scope is None or remaining == math.inf:
         return await awaitable
-    wheel = _wheel(asyncio.get_running_loop())
+    loop = asyncio.get_running_loop()
     limit = asyncio.timeout(None)
-    caller = Caller(scope, lambda: limit.reschedule(-math.inf))
     try:
         async with limit:
-            wheel.add(caller, remaining)
+            kept = _wheel(loop).keep(limit, scope, name, remaining, loop.time())
             try:
                 return await awaitable
             finally:
-                wheel.discard(caller)
+                kept.pop(limit, None)
     except TimeoutError:
         if limit.expired():
             raise _late(name) from None

@@ -6,7 +6,11 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 
-class LazyModule:
+class Loaded:
+    """A module that was imported: without `__getattr__` a name costs a tenth."""
+
+
+class LazyModule(Loaded):
     """A module that is imported when the first of its names is asked for.
 
     >>> LazyModule("math").sqrt(4.0)
@@ -20,6 +24,7 @@ class LazyModule:
         """Import the module, and find its names here from then on."""
         module = importlib.import_module(self._name)
         vars(self).update(vars(module))
+        self.__class__ = Loaded  # type: ignore[assignment] # of the same layout
         return getattr(module, attribute)
 
 

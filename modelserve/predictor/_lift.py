@@ -168,15 +168,24 @@ class Function(Primitive[In, Out]):
     async def acall(self, x: In, /) -> Out:
         """Await the function, or run it on a thread of the library's own."""
         scope = current()
-        self._check(scope)
+        if self.unbound or self.life.closed or (scope is not None and not scope.plain):
+            self._check(scope)
         loop = aio.here()
         self._inside.enter(loop)
         try:
-            if self._colour is ASYNC:
-                return await self._await(x, scope)
-            if self._executor is inline:
-                return self._run(x, scope)
-            return await self._hop(x, scope)
+            if self._colour is not ASYNC:
+                inside = self._executor is inline
+                return self._run(x, scope) if inside else await self._hop(x, scope)
+            if scope is None or not scope.warming:
+                next(self._count)
+            if scope is None or scope.plain:
+                y: Out = await self._fn(x)
+                return y
+            return await aio.within(self._fn(x), scope, self.name)
+        except BaseException as error:
+            if self._colour is ASYNC and not aio.is_ours_to_end(error):
+                self._fail(error)
+            raise
         finally:
             self._inside.leave(loop)
 
@@ -190,20 +199,6 @@ class Function(Primitive[In, Out]):
         _threads.hop(sink, run, x, self.name, executor)
         y: Out = await aio.wait(sink.future, scope, self.name)
         return y
-
-    async def _await(self, x: In, scope: Request | None) -> Out:
-        if scope is None or not scope.warming:
-            next(self._count)
-        try:
-            if scope is None or scope.plain:
-                y: Out = await self._fn(x)
-                return y
-            return await aio.within(self._fn(x), scope, self.name)
-        except BaseException as error:
-            if aio.is_ours_to_end(error):
-                raise
-            self._fail(error)
-            raise
 
     def summary(self) -> str:
         """Configuration and counts in a few words."""

@@ -38,7 +38,7 @@ def cut(lanes, now=0.0, **options):
 
 def all_of(lanes, now=0.0):
     batches = []
-    while len(lanes):
+    while lanes.size:
         batches.append(cut(lanes, now))
     return batches
 

@@ -12,14 +12,14 @@ from tests._policy.queueing import Item, all_of, cut, filled, of_sizes, push, wi
 def test_nothing_is_worth_no_look():
     lanes = Lanes(2, 1.0)
 
-    assert (len(lanes), lanes.mixed, lanes.wait(5.0)) == (0, False, math.inf)
+    assert (lanes.size, lanes.mixed, lanes.wait(5.0)) == (0, False, math.inf)
     assert (lanes.full, lanes.waited) == (False, False)
 
 
 def test_a_lone_item_is_cut_at_once_without_max_wait():
     lanes = filled("a1")
 
-    assert (lanes.wait(0.0), lanes.head().name, cut(lanes), len(lanes)) == (0.0, "a1", "a1", 0)
+    assert (lanes.wait(0.0), lanes.head().name, cut(lanes), lanes.size) == (0.0, "a1", "a1", 0)
 
 
 def test_a_batch_holds_items_of_one_lane():
@@ -53,7 +53,7 @@ def test_clear_takes_everything():
     lanes.push(Item("b2"), "b", Rank(1, None))
 
     assert sorted(item.name for item in lanes.clear()) == ["a1", "a2", "b1", "b2"]
-    assert (len(lanes), lanes.mixed, lanes.wait(0.0), lanes.clear()) == (0, False, math.inf, [])
+    assert (lanes.size, lanes.mixed, lanes.wait(0.0), lanes.clear()) == (0, False, math.inf, [])
 
 
 # Ranks
@@ -107,7 +107,7 @@ def test_who_was_taken_and_not_run_goes_before_the_others_of_its_lane(rank):
     for item in reversed(lanes.cut(0.0)):
         lanes.put_back(item, "a", rank)
 
-    assert (len(lanes), all_of(lanes)) == (4, ["a1 a2", "a3", "b1"])
+    assert (lanes.size, all_of(lanes)) == (4, ["a1 a2", "a3", "b1"])
 
 
 def test_who_is_put_back_has_its_lane_again():
@@ -154,7 +154,7 @@ def test_what_is_sifted_out_gives_its_place_to_others():
     lanes = filled("a1 a2 a3 a4")
 
     assert cut(lanes, sift=without("a2")) == "a1 a3"
-    assert len(lanes) == 1
+    assert lanes.size == 1
 
 
 def test_a_cut_may_leave_nobody():
@@ -205,7 +205,7 @@ def test_what_is_sifted_out_is_not_chosen_from():
     lanes = of_sizes(1, 2, 3, 4, 5, choose=choose)
 
     assert cut(lanes, sift=without("1", "3", "5")) == "2 4"
-    assert (seen, len(lanes)) == ([([2, 4], 8)], 0)
+    assert (seen, lanes.size) == ([([2, 4], 8)], 0)
 
 
 def test_company_is_chosen_from_a_window():
@@ -218,7 +218,7 @@ def test_company_is_chosen_from_a_window():
     lanes = of_sizes(*range(2 * WINDOW), limit=math.inf, choose=choose)
 
     assert cut(lanes) == f"0 {WINDOW}"
-    assert (seen, len(lanes)) == ([1 + WINDOW], 2 * WINDOW - 2)
+    assert (seen, lanes.size) == ([1 + WINDOW], 2 * WINDOW - 2)
     assert cut(lanes) == f"1 {WINDOW + 2}"
 
 

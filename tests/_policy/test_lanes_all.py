@@ -101,7 +101,7 @@ def test_lanes_do_what_the_plainest_ones_would(limit, max_wait, sized, steps):
             assert (batch, seen, lanes.full) in cuts.values()
             assert lanes.waited == waited
             naive.took(seen, waited=waited)
-        assert len(lanes) == len(naive.queue)
+        assert lanes.size == len(naive.queue)
         assert lanes.mixed == (len(naive.by_lane()) > 1)
         assert lanes.wait(now) == naive.wait(now)
         if naive.queue:
@@ -154,7 +154,7 @@ def test_whatever_happens_nothing_is_lost_doubled_mixed_or_too_much(
 
         if step == "clear":
             left += lanes.clear()
-        elif step == "cut" and len(lanes):
+        elif step == "cut" and lanes.size:
             batch = lanes.cut(now, sift)
             ran = {(queued[item][0], queued[item][1] if not chosen else item) for item in batch}
             assert len({queued[item][0] for item in batch}) <= 1
@@ -171,7 +171,7 @@ def test_whatever_happens_nothing_is_lost_doubled_mixed_or_too_much(
             item = Item(str(number), now, size, wanted=wanted)
             queued[item] = lane, rank or Rank(0, None)
             lanes.push(item, lane, rank)
-        assert len(lanes) == len(queued) - len(left)
+        assert lanes.size == len(queued) - len(left)
     assert sorted(map(id, left)) == sorted(map(id, queued))
 
 
@@ -196,7 +196,7 @@ def test_a_worker_that_looks_when_told_keeps_nobody_longer_than_max_wait(limit, 
             look(alarm)
         if lanes.push(Item("x", now), lane, busy=busy):
             look(now)
-    while len(lanes):
+    while lanes.size:
         look(alarm)
 
     assert len(cut_at) == len(pushes)

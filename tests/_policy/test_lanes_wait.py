@@ -90,9 +90,9 @@ def test_somebody_is_held_again_once_two_calls_wait_at_once():
 @pytest.mark.parametrize("company", ["a2", "b2"])
 def test_a_hold_was_not_in_vain_if_somebody_came(company):
     lanes = filled(f"a1 {company}", max_wait=1.0)
-    while len(lanes):
+    while lanes.size:
         lanes.cut(1.0, without(company))
-        if len(lanes):
+        if lanes.size:
             assert lanes.wait(1.0) == 0.0
     push(lanes, "a3", at=5.0)
 

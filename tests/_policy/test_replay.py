@@ -129,7 +129,7 @@ def test_all_are_answered_in_order_in_batches_of_their_lane(coming, limit, max_w
     assert done.sizes == list(map(len, batches))
     assert all(1 <= size <= limit for size in done.sizes)
     assert all(len({item.lane for item in batch}) == 1 for batch in batches)
-    assert len(lanes) == 0
+    assert lanes.size == 0
     for lane in ("a", "b", None):
         order = [item for batch in batches for item in batch if item.lane == lane]
         assert order == [item for item in arrivals if item.lane == lane]

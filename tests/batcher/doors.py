@@ -5,7 +5,7 @@ from collections import deque
 from modelserve._policy.pace import Pace
 from modelserve.batcher._door import Door
 from modelserve.batcher._form import Form
-from modelserve.batcher._item import SpecialItem
+from modelserve.batcher._item import Item
 from modelserve.batcher._layout import AsList
 from modelserve.batcher._settings import Settings
 from modelserve.batcher._stats import Counts
@@ -73,10 +73,10 @@ class House:
         return [i.x for i in items]
 
 
-def item(x, nbytes=0, *, size=1.0, scope=None):
-    made = SpecialItem(x, ThreadSink(), None, 0.0, None)
+def item(x, nbytes=0, *, size=1.0, scope=None, sink=None):
+    made = Item(x, sink or ThreadSink(), None, 0.0, None, scope)
     made.nbytes = nbytes if nbytes > SMALL else 0
-    made.size, made.scope = size, scope
+    made.size = size
     return made
 
 

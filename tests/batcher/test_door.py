@@ -1,6 +1,7 @@
 import gc
 import weakref
 
+import numpy as np
 import pytest
 
 import modelserve as ms
@@ -219,11 +220,11 @@ def test_who_waits_for_room_in_one_queue_can_be_sent_away():
 def test_of_many_who_wait_for_room_those_who_left_are_let_go():
     house = House(waits=True)
     house.enters(MAX)
-    left = [item(n) for n in range(CROWD)]
+    left = [item(np.zeros(1)) for _ in range(CROWD)]
     for guest in left:
         house.enter(guest)
         guest.sink.leave()
-    held = weakref.ref(left[0])
+    held = weakref.ref(left[0].x)
     assert house.door.waiting() == MAX + CROWD
     left.clear()
     del guest
@@ -264,9 +265,7 @@ def test_who_waits_for_room_is_not_looked_at_for_every_newcomer():
     house = House(waits=True)
     house.enters(MAX)
     for n in range(8 * CROWD):
-        guest = item(n)
-        guest.sink = Counted()
-        house.enter(guest)
+        house.enter(item(n, sink=Counted()))
 
     assert house.door.waiting() == MAX + 8 * CROWD
     assert 0 < looked < 16 * CROWD

@@ -196,7 +196,7 @@ def test_a_door_lets_in_whom_the_plainest_one_would(waits, steps):
             new = item(number, much)
             where[new] = at
             assert came(house, new, at) == naive.enter(new)
-        elif what == "leave" and len(house.queues[at].lanes):
+        elif what == "leave" and house.queues[at].lanes.size:
             mine = [i for i in naive.queued if where[i] == at][:much]
             naive.queued = [i for i in naive.queued if i not in mine]
             assert house.leave(much, at) == [i.x for i in mine]

@@ -3,12 +3,16 @@ import math
 import threading
 from concurrent.futures import Future
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modelserve.batcher._item import BatchNote, Item, ScopedItem, SpecialItem, answer, fail
-from modelserve.predictor import FutureSink, ThreadSink
+from modelserve.batcher import _item
+from modelserve.batcher._item import Batch, BatchNote, Item, Ran
+from modelserve.predictor import FutureSink, ThreadSink, running_loop
+from modelserve.request import Request
+from modelserve.testing import FakeClock
 from tests.batcher.asking import LIMIT, run
 
 
@@ -61,26 +65,76 @@ def test_most_items_are_in_no_request_and_of_size_one():
     assert (item.size, item.nbytes, item.copies) == (1, 0, 1)
 
 
-@pytest.mark.parametrize("kind", [Item, ScopedItem])
-def test_most_items_have_room_for_nothing_else(kind):
-    item = kind("x", None, None, 0.0, None)
-    with pytest.raises(AttributeError):
-        item.nbytes = 5
-
-    assert not hasattr(item, "__dict__")
-
-
 def test_what_is_special_about_one_item_is_its_own():
-    special, other = (SpecialItem("x", None, None, 0.0, None) for _ in range(2))
+    special, other = (Item("x", None, None, 0.0, None) for _ in range(2))
     special.size, special.nbytes, special.copies, special.rank = 2.0, 10, 3, "rank"
 
     assert (other.size, other.nbytes, other.copies, other.rank) == (1, 0, 1, None)
     assert (special.size, special.nbytes, special.copies, special.rank) == (2.0, 10, 3, "rank")
 
 
+def test_an_item_is_no_other_though_all_they_hold_is_alike():
+    first, second = (Item(np.zeros(2), None, None, 0.0, None) for _ in range(2))
+
+    assert first != second
+    assert len({first, second, first}) == 2
+
+
+# Batches
+
+
+def request_of(*, warming=False):
+    scope = Request(FakeClock())
+    scope.warming = warming
+    return scope
+
+
+def test_a_batch_is_what_its_calls_are_field_by_field():
+    scope = request_of()
+    batch = Batch(
+        [("x", "s", None, 1.0, "lane", None, math.inf), ("y", "t", "l", 2.0, 0, scope, 5)]
+    )
+
+    assert (batch.xs, batch.sinks, batch.loops) == (("x", "y"), ("s", "t"), (None, "l"))
+    assert (batch.ats, batch.lanes, batch.dues) == ((1.0, 2.0), ("lane", 0), (math.inf, 5))
+    assert batch.scopes == (None, scope)
+    assert (batch.size, batch.copies, batch.plain) == (2, 1, False)
+
+
+def test_a_batch_of_nobody_s_requests_is_plain():
+    assert Batch([("x", "s", None, 1.0, None, None, math.inf)]).plain
+
+
+def test_calls_become_items_when_asked_for_and_items_stay_who_they_are():
+    item = Item("y", "t", None, 2.0, None)
+    item.copies = 3
+    batch = Batch([item, ("x", "s", None, 1.0, None, None, math.inf)])
+
+    assert batch.copies == 3
+    assert batch.items[0] is item
+    assert tuple(batch.items[1]) == ("x", "s", None, 1.0, None, None, math.inf)
+    assert batch.items[1].size == 1
+
+
+@pytest.mark.parametrize(
+    ("scopes", "warms"),
+    [
+        ([None], False),
+        ([request_of()], False),
+        ([request_of(warming=True)], True),
+        ([request_of(warming=True), None], False),
+        ([request_of(warming=True), request_of()], False),
+    ],
+)
+def test_a_batch_warms_if_nobody_in_it_asks_for_more(scopes, warms):
+    items = [Item("x", None, None, 0.0, None, scope) for scope in scopes]
+
+    assert Batch(items).warming is warms
+
+
 def test_a_record_tells_of_the_batch_by_its_name():
     record = {"kept": 1}
-    BatchNote("service", 8, 0.25, 0.5).write(record)
+    BatchNote(Ran("service", 8, 1.0, 0.5), 0.75).write(record)
 
     assert record == {
         "kept": 1,
@@ -90,17 +144,49 @@ def test_a_record_tells_of_the_batch_by_its_name():
     }
 
 
+@pytest.mark.parametrize(
+    ("dues", "known"),
+    [
+        ([math.inf], True),
+        ([5.0, math.inf], True),
+        ([math.nan], False),
+        ([math.inf, math.nan], False),
+    ],
+)
+def test_a_batch_knows_when_the_time_of_all_is_over_or_it_does_not(dues, known):
+    items = [Item("x", None, None, 0.0, None, request_of(), due) for due in dues]
+
+    assert Batch(items).known is known
+
+
 # Answers
+
+
+def answer(items, rows, here=None):
+    _item.answer([i.sink for i in items], [i.loop for i in items], rows, here)
+
+
+def fail(items, errors):
+    _item.fail([i.sink for i in items], [i.loop for i in items], errors)
 
 
 def test_callers_of_the_loop_that_runs_are_answered_at_once():
     async def main():
         loop = asyncio.get_running_loop()
         items = [of_loop(loop) for _ in range(3)]
-        answer(items, "abc")
+        answer(items, "abc", running_loop())
         return [item.sink.done() and item.sink.result() for item in items]
 
     assert run(main) == ["a", "b", "c"]
+
+
+def test_callers_of_the_loop_that_runs_and_others_are_answered_together():
+    async def main():
+        items = [of_loop(asyncio.get_running_loop()), of_thread()]
+        answer(items, "ab", running_loop())
+        return items[0].sink.result(), items[1].sink.future.result(0)
+
+    assert run(main) == ("a", "b")
 
 
 def test_callers_of_a_loop_are_answered_from_a_thread():

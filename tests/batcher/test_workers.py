@@ -172,7 +172,7 @@ def test_a_worker_that_was_called_after_its_time_out_is_called_once():
     assert workers._parked == [place]
     assert not workers._call()
 
-    assert workers._take(place) == ([], float("inf"))
+    assert workers._take(place) == (None, float("inf"))
     assert place.lock.locked()
     assert place.workers is None
     assert workers._parked == [place]

@@ -17,7 +17,7 @@ BUGS = [
     ),
     Bug(
         CORE,
-        "if pause > 0 and not (self.closing and len(lanes)):",
+        "if pause > 0 and not (self.closing and lanes.size):",
         "if pause > 0:",
         "closing waits for company that cannot come any more",
     ),
@@ -29,14 +29,14 @@ BUGS = [
     ),
     Bug(
         CORE,
-        "            if batch or not seated:",
+        "            if batch is not None or not seated:",
         "            if True:",
         "who gets the room of calls that had all left is run by nobody",
     ),
     Bug(
         CORE,
-        "            self.door.leave([*batch, *(item for item, _ in gone)])",
-        "            self.door.leave(batch)",
+        "            self.door.leave([*items, *(item for item, _ in gone)])",
+        "            self.door.leave(items)",
         "those who are gone take up room in the queue for ever",
     ),
     Bug(
@@ -71,37 +71,37 @@ BUGS = [
     ),
     Bug(
         CORE,
-        "alike = [item for item in batch if item.lane == lane and not item.sink.done()]",
-        "alike = [item for item in batch if item.lane == lane]",
+        "alike = lanes.count(lanes[0]) == count and not left",
+        "alike = lanes.count(lanes[0]) == count",
         "who has left runs all the same, if nothing else is special",
     ),
     Bug(
         CORE,
-        "alike = [item for item in batch if item.lane == lane and not item.sink.done()]",
-        "alike = [item for item in batch if not item.sink.done()]",
+        "alike = lanes.count(lanes[0]) == count and not left",
+        "alike = not left",
         "items of other shapes are joined with those that came with them",
     ),
     Bug(
         CORE,
-        "            staged.extendleft(reversed(batch))",
-        "            staged.extendleft(batch)",
+        "            staged.extendleft(reversed(calls))",
+        "            staged.extendleft(calls)",
         "what cannot be cut as it came is put back the wrong way round",
     ),
     Bug(
         CORE,
-        "if self.door.bound and not waits and not len(queue.lanes):",
+        "if self.door.bound and not waits and not queue.lanes.size:",
         "if self.door.bound and not waits:",
         "those who came last overtake those in lanes",
     ),
     Bug(
         CORE,
-        "if self.door.bound and not waits and not len(queue.lanes):",
-        "if self.door.bound and not len(queue.lanes):",
+        "if self.door.bound and not waits and not queue.lanes.size:",
+        "if self.door.bound and not queue.lanes.size:",
         "a batch is cut at once though it could wait for company",
     ),
     Bug(
         CORE,
-        "return all(due > by for due in dues)",
+        "return first > now + self.pace.reach(batch.size)",
         "return True",
         "items that came without anything special run though their time is over",
     ),
@@ -176,33 +176,33 @@ BUGS = [
     ),
     Bug(
         RUNS,
-        "                items = core.still_waiting(items)",
-        "                pass",
+        "                waiting = core.still_waiting(batch.items)",
+        "                waiting = batch.items",
         "who left or is late is run again with the others",
     ),
     Bug(
         RUNS,
-        "                self._left += [items[middle:], items[:middle]]",
-        "                self._left += [items[middle:]]",
+        "                self._left += [Batch(items[middle:]), Batch(items[:middle])]",
+        "                self._left += [Batch(items[middle:])]",
         "half of a batch that failed is lost",
     ),
     Bug(
         RUNS,
-        "                self._left += [items[middle:], items[:middle]]",
-        "                self._left += [items[middle:], items[: middle + 1]]",
+        "                self._left += [Batch(items[middle:]), Batch(items[:middle])]",
+        "                self._left += [Batch(items[middle:]), Batch(items[: middle + 1])]",
         "an item runs in both halves",
     ),
     Bug(
         RUNS,
-        "            if self._claimed:  # while they were being answered\n"
+        "            if self._claimed is not None:  # while they were being answered\n"
         "                self.give_up(self._core.broken(error))\n",
         "",
         "what a hook raises leaves a whole batch without an answer",
     ),
     Bug(
         RUNS,
-        "errors = [own(failure) for _ in items]",
-        "errors = [failure for _ in items]",
+        "errors = [own(failure) for _ in range(size)]",
+        "errors = [failure for _ in range(size)]",
         "callers share one exception, and with it one traceback",
     ),
     Bug(
@@ -231,25 +231,22 @@ BUGS = [
     ),
     Bug(
         RUNS,
-        "            if self.items is not items:\n                return False\n",
+        "            if self.batch is not batch:\n                return False\n",
         "",
         "who was given up is answered a second time when the call comes back",
     ),
     Bug(
         RUNS,
-        "            self.items, self._left, self._abandoned = [], [], True",
-        "            self.items, self._abandoned = [], True",
+        "            self.batch, self._left, self._abandoned = None, [], True",
+        "            self.batch, self._abandoned = None, True",
         "what waits to be run again is answered from two sides",
         equivalent="next() looks at `_abandoned` too, so nothing that is left is run here again; "
         "nor is it given up, since that is done by who runs the batch and has ended then",
     ),
     Bug(
         RUNS,
-        "        waiting = [item for item in items if not item.sink.done()]\n"
-        "        fail(waiting, [own(failure) for _ in waiting])\n"
         "        core.landed(len(items))\n",
-        "        waiting = [item for item in items if not item.sink.done()]\n"
-        "        fail(waiting, [own(failure) for _ in waiting])\n",
+        "",
         "closing waits for ever for calls that have been failed",
     ),
     Bug(
@@ -303,8 +300,8 @@ BUGS = [
     ),
     Bug(
         ITEM,
-        "zip(items, what, strict=False) if pair[0].loop is loop]",
-        "zip(items, what, strict=False)]",
+        "group = [sink for its, sink, _ in whole if its is loop]",
+        "group = [sink for _, sink, _ in whole]",
         "every loop's callers are settled on every loop",
     ),
     Bug(

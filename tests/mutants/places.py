@@ -43,7 +43,7 @@ BUGS = [
     ),
     Bug(
         WORKERS,
-        "                start = len(self.lanes) + len(self.staged) > 0 and self._call()\n"
+        "                start = self.lanes.size + len(self.staged) > 0 and self._call()\n"
         "            else:",
         "                pass\n            else:",
         "only one worker runs, however many are queued",
@@ -89,7 +89,7 @@ BUGS = [
     ),
     Bug(
         TASKS,
-        "elif len(self.lanes) or self.staged:  # pushed after",
+        "elif self.lanes.size or self.staged:  # pushed after",
         "elif False:  # pushed after",
         "a call that comes while the last task ends is run by nobody",
     ),
@@ -107,7 +107,7 @@ BUGS = [
     ),
     Bug(
         TASKS,
-        "                if len(self.lanes) or self.staged:\n                    self.look()\n",
+        "                if self.lanes.size or self.staged:\n                    self.look()\n",
         "",
         "only one task runs, however many are queued",
     ),
@@ -241,20 +241,20 @@ BUGS = [
     ),
     Bug(
         QUEUES,
-        "            and self._door.queued + len(queue.staged) < self._door.bound\n",
-        "            and self._door.bound\n",
+        "or door.queued + len(queue.staged) >= door.bound\n",
+        "or not door.bound\n",
         "calls that nothing else stands against fill the queue without a bound",
     ),
     Bug(
         QUEUES,
-        "            and (x.__class__ in SCALARS or nbytes(x) <= self._door.small)\n",
+        "            or (x.__class__ not in SCALARS and nbytes(x) > door.small)\n",
         "",
         "large items are not counted",
     ),
     Bug(
         QUEUES,
-        "            if queue.idle:\n                queue.attend()\n",
-        "            queue.attend()\n",
+        "        if queue.idle:\n            queue.attend()\n",
+        "        queue.attend()\n",
         "every call takes the lock that staging is there to spare",
         equivalent="it costs time alone, which the benchmarks see",
     ),

@@ -10,13 +10,13 @@ RERUNS = "_policy/reruns.py"
 BUGS = [
     Bug(
         LANES,
-        "return self._size == 1 or self._is_full(line)",
-        "return self._size == 1",
+        "return self.size == 1 or self._is_full(line)",
+        "return self.size == 1",
         "a lane that fills up while its worker is held back waits on",
     ),
     Bug(
         LANES,
-        "return self._size == 1 or self._is_full(line)",
+        "return self.size == 1 or self._is_full(line)",
         "return self._is_full(line)",
         "the first item wakes nobody, so nobody ever looks at its wait",
     ),
@@ -70,8 +70,8 @@ BUGS = [
     ),
     Bug(
         LANES,
-        "        self._size -= taken\n",
-        "        self._size -= len(batch)\n",
+        "        self.size -= taken\n",
+        "        self.size -= len(batch)\n",
         "those who are gone count as queued for ever",
     ),
     Bug(

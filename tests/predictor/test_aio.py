@@ -11,7 +11,6 @@ import modelserve as ms
 from modelserve.predictor import _aio
 from modelserve.predictor._aio import (
     TICK,
-    Wheel,
     leave,
     settles,
     sink,
@@ -134,6 +133,39 @@ def test_a_deadline_that_somebody_without_one_lifts_is_forgotten(waits):
     run(main)
 
 
+@both
+def test_a_wait_that_ends_after_its_deadline_was_raised_is_left_alone(waits):
+    async def main():
+        waiters = [request(1.0)]
+        scope = shared_scope(waiters, "flight", object())
+        caller = asyncio.create_task(waits(scope))
+        await asyncio.sleep(0.5)
+        waiters.append(request(2.0))
+        await asyncio.sleep(1.0)
+        caller.cancel()
+        await asyncio.sleep(10.0)
+        assert caller.cancelled()
+
+    run(main)  # which raises what a timer raised
+
+
+def test_an_answer_that_came_after_its_deadline_was_raised_stays():
+    async def main():
+        waiters = [request(1.0)]
+        answer = sink()
+        scope = shared_scope(waiters, "flight", object())
+        caller = asyncio.create_task(wait(answer.future, scope, "p"))
+        await asyncio.sleep(0.5)
+        waiters.append(request(2.0))
+        await asyncio.sleep(1.0)
+        answer.settle("y", None)
+        assert await caller == "y"
+        await asyncio.sleep(10.0)
+        return answer.future.result()
+
+    assert run(main) == "y"
+
+
 def test_a_clock_that_stands_still_is_asked_again_and_again_but_not_at_once():
     async def main():
         clock = FakeClock()
@@ -190,10 +222,10 @@ def test_seconds_left_that_are_known_are_not_asked_for():
         request = ms.request(timeout=9.0, clock=lambda: looks.append("a look") or here().time())
         looks.clear()
         answer = here().create_future()
-        answering = asyncio.create_task(wait(answer, request, "p", 9.0))
+        kept = _aio.keep(answer, request, "p", 9.0)
         await asyncio.sleep(1.0)
+        assert (list(kept), looks) == ([answer], [])
         answer.set_result("y")
-        assert (await answering, looks) == ("y", [])
 
     looks = []
     run(main)
@@ -331,15 +363,6 @@ def test_a_loop_that_ends_before_its_deadlines_is_collected():
     gc.collect()
 
     assert (wheel(), ref()) == (None, None)
-
-
-def test_a_wheel_forgets_whom_it_does_not_know():
-    async def main():
-        wheel = Wheel()
-        wheel.discard(_aio.Caller(request(1.0), print))
-        assert timers() == []
-
-    run(main)
 
 
 def test_a_predictor_keeps_its_callers_deadlines_on_the_wheel():
