@@ -15,7 +15,8 @@ SHARES = st.one_of(st.floats(0, 1), st.sampled_from(SOME))
 
 def of(values):
     times = Quantiles()
-    times.extend(values)
+    for value in values:
+        times.add(value)
     return times
 
 
@@ -40,6 +41,29 @@ def test_a_quantile_is_right_to_within_the_stated_error(values, q):
     truth = exact(values, q)
 
     assert of(values).quantile(q) == pytest.approx(truth, rel=ERROR * (1 + 1e-9))
+
+
+@given(
+    spans=st.lists(st.tuples(st.floats(0, 1e3), st.lists(st.floats(0, 1e3), max_size=9))),
+)
+def test_what_ends_together_lasted_as_long_as_since_it_began(spans):
+    times, lasted = Quantiles(), Quantiles()
+    for end, begun in spans:
+        times.since(end, begun)
+        for begin in begun:
+            lasted.add(end - begin)
+
+    assert times.count == lasted.count
+    assert times.quantile(0.5) == pytest.approx(lasted.quantile(0.5), nan_ok=True)
+    assert (times.count, times.sum) == (lasted.count, pytest.approx(lasted.sum))
+
+
+def test_as_many_as_come_together_are_counted_however_many():
+    times = Quantiles()
+    for _ in range(3):
+        times.since(1.0, [0.0] * (ROOM - 1))
+
+    assert (times.count, times.sum) == (3 * (ROOM - 1), 3.0 * (ROOM - 1))
 
 
 @given(values=st.lists(DURATIONS, min_size=1, max_size=200))
@@ -125,14 +149,14 @@ def memory(times):
     return sum(sys.getsizeof(getattr(times, name)) for name in Quantiles.__slots__)
 
 
-@pytest.mark.parametrize("many", ["add", "extend"])
+@pytest.mark.parametrize("many", ["add", "since"])
 def test_memory_does_not_grow(many):
     times, most = Quantiles(), 0
     for number in range(5 * ROOM):
         if many == "add":
             times.add(0.001 * number)
         else:
-            times.extend([0.001 * number, 0.002 * number])
+            times.since(0.0, [-0.001 * number, -0.002 * number])
         most = max(most, memory(times))
 
     assert most < memory(Quantiles()) + 16 * ROOM
