@@ -82,9 +82,17 @@ class Lanes(Generic[Item]):
             self._alone = False
         return self.size == 1 or self._is_full(line)
 
+    def hold(self, came: float, now: float) -> float:
+        """Return how long a free worker should wait for company for one who came then."""
+        return 0.0 if self.max_wait <= 0 or self._alone else max(0.0, came + self.max_wait - now)
+
     def overlap(self) -> None:
         """Note that calls overlapped which were never queued here."""
         self._alone = False
+
+    def held(self, *, alone: bool) -> None:
+        """Note whether one who was never queued here was held back in vain."""
+        self._alone = alone
 
     def put_back(self, item: Item, lane: Hashable, rank: Rank | None) -> None:
         """Queue an item again that was taken and not run: before the others of its lane."""
@@ -110,9 +118,9 @@ class Lanes(Generic[Item]):
         """
         if not self.size:
             return math.inf
-        if self.max_wait <= 0 or self._alone or self._full() is not None:
+        if self.max_wait <= 0 or self._full() is not None:
             return 0.0
-        return max(0.0, self._came() + self.max_wait - now)
+        return self.hold(self._came(), now)
 
     def head(self) -> Item:
         """Return who is next."""

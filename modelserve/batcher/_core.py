@@ -83,9 +83,9 @@ class Core:
         dismissed.
         """
         if queue.staged:
-            straight = self._cut_staged(queue)
-            if straight is not None:
-                return straight, 0.0
+            straight, pause = self._cut_staged(queue)
+            if straight is not None or pause > 0:
+                return straight, pause
         while True:
             left: list[Gone] = []
             batch, pause, seated = self._cut_and_seat(queue, left)
@@ -137,31 +137,37 @@ class Core:
                 self.counts.apart += mixed and batch.size == 1
                 return batch, pause
 
-    def _cut_staged(self, queue: Queue) -> Batch | None:
+    def _cut_staged(self, queue: Queue) -> tuple[Batch | None, float]:
         """Cut what was staged as it came, if nothing about it is special; else put it into lanes.
 
         Most batches are of that kind, and lanes cost as much as all else about them.
         """
-        staged = queue.staged
+        staged, lanes = queue.staged, queue.lanes
         now, count = self.settings.clock(), min(len(staged), self.limit)
-        waits = self.settings.max_wait > 0 and count < self.limit
-        if self.door.bound and not waits and not queue.lanes.size:
+        if self.door.bound and not lanes.size:
+            came = staged[0][3]  # `at` of a call
+            if count > 1 or self.running or came < self.door.ran_until:
+                lanes.overlap()
+            full = count >= self.limit
+            pause = 0.0 if full or self.closing else lanes.hold(came, now)
+            if pause > 0:
+                return None, pause
             calls = list(map(deque.popleft, repeat(staged, count)))
             batch = Batch(calls)
-            lanes = batch.lanes
             left = True in [sink.done() for sink in batch.sinks]
-            alike = lanes.count(lanes[0]) == count and not left
+            alike = batch.lanes.count(batch.lanes[0]) == count and not left
             if alike and (batch.plain or self._all_in_time(batch, now)):
-                queue.lanes.overlap()  # where a batch holds more than one, and nobody waits else
+                waited = 0 < self.settings.max_wait <= now - came
+                if waited:
+                    lanes.held(alone=count == 1 and not staged)
                 self.running += count
                 self._untold += count
                 self.counts.calls += count
-                reason = "full" if count >= self.limit else "free"
-                self._count_cut(batch, now, reason)
-                return batch
+                self._count_cut(batch, now, "full" if full else "waited" if waited else "free")
+                return batch, 0.0
             staged.extendleft(reversed(calls))
         self.door.stage(queue, busy=self.running > 0)
-        return None
+        return None, 0.0
 
     def _all_in_time(self, batch: Batch, now: float) -> bool:
         """Say whether all can probably be answered before their time is over."""

@@ -110,13 +110,14 @@ class LoopQueue:
 
     def attend(self) -> None:
         """See to it that what was staged is run."""
-        core = self.core
+        core, look = self.core, True
         if self._holds:
-            with core.lock:
-                look = core.door.stage(self, busy=core.running > 0)
-            if not look:
+            if not self.lanes.size and len(self.staged) < core.limit:
                 return
-        self.look()
+            with core.lock:
+                look = not self.lanes.size or core.door.stage(self, busy=core.running > 0)
+        if look:
+            self.look()
 
     def wake(self) -> None:
         """Have a task look, from any thread."""

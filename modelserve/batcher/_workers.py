@@ -47,6 +47,8 @@ class Workers:
         self.idle = True
         """Whether there may be nobody who will look at what is staged."""
         self._parked: list[Place] = []
+        self._holds = False
+        """Whether somebody is held back for company, and looks again in time."""
         self._alive = 0
         max_run = core.settings.max_run
         self._watch = None if max_run is None else Watch(self, core, max_run)
@@ -56,9 +58,11 @@ class Workers:
     def attend(self) -> None:
         """See to it that what was staged is run."""
         core = self.core
+        if self._holds and not self.lanes.size and len(self.staged) < core.limit:
+            return
         with core.lock:
             look = len(self.staged) > 0
-            if look and core.settings.max_wait:
+            if look and self._holds and self.lanes.size:
                 look = core.door.stage(self, busy=core.running > 0)
             start = look and self._call()
         if start:
@@ -148,6 +152,7 @@ class Workers:
             elif not place.lock.locked():  # called after its wait had timed out
                 place.lock.acquire()
                 place.workers = None
+            self._holds = False
             batch, pause = core.cut(self, gone)
             if batch is not None:
                 start = self.lanes.size + len(self.staged) > 0 and self._call()
@@ -157,8 +162,10 @@ class Workers:
                     pause = 0.0
                 else:
                     self._parked.append(place)
+                    self._holds = pause < math.inf
                 self.idle = True
-                more = len(self.staged) > 0  # asked after idle was set: by one who saw it was not
+                # asked after idle was set: by one who saw it was not
+                more = len(self.staged) >= (core.limit if self._holds else 1)
                 start = more and self._call()
         if gone:
             core.dismiss(gone)

@@ -87,8 +87,9 @@ def test_padding_is_the_share_of_what_ran_that_was_none_of_the_callers(room, use
 
 def test_times_are_told_apart_and_by_their_quantiles():
     counts = Counts()
-    counts.queued.extend([n / 1000 for n in range(1, 1001)])
-    counts.ran.extend([2.0])
+    for value in [n / 1000 for n in range(1, 1001)]:
+        counts.queued.add(value)
+    counts.ran.add(2.0)
     stats = snapshot(counts)
 
     assert stats.queue_seconds == Spread(
@@ -101,14 +102,14 @@ def test_times_are_told_apart_and_by_their_quantiles():
 def test_a_snapshot_does_not_change_with_what_it_is_of():
     counts = counted(calls=1)
     counts.refusals["full"] += 1
-    counts.queued.extend([1.0])
+    counts.queued.add(1.0)
     before = snapshot(counts)
     shown = repr(before)
     counts.calls += 1
     counts.refusals["full"] += 1
     counts.releases["free"] += 1
     counts.sizes[0] += 1
-    counts.queued.extend([9.0])
+    counts.queued.add(9.0)
 
     assert repr(before) == shown
     assert snapshot(counts).calls == 2

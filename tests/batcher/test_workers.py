@@ -7,6 +7,7 @@ import modelserve as ms
 from modelserve.batcher._core import Core
 from modelserve.batcher._layout import Stack
 from modelserve.batcher._workers import Place, Workers
+from modelserve.predictor import ThreadSink
 from modelserve.testing import FakeClock
 from tests.batcher.asking import (
     LIMIT,
@@ -186,6 +187,62 @@ def test_a_worker_whose_wait_timed_out_is_parked_once():
     workers._take(place)
 
     assert workers._parked == [place]
+
+
+def held_back(lanes):
+    """Return workers of whom one is held back, for calls of these lanes."""
+    workers = parts(max_wait=60.0, clock=FakeClock())
+    place = Place(workers)
+    place.lock.acquire()
+    workers._alive = 1
+    stage(workers, *lanes)
+    assert workers._take(place) == (None, 60.0)
+    return workers, place
+
+
+def stage(workers, *lanes):
+    for lane in lanes:
+        workers.staged.append(("x", ThreadSink(), None, 0.0, lane, None, math.inf))
+
+
+def test_a_worker_that_is_held_back_is_called_when_a_batch_is_full_and_not_before():
+    workers, place = held_back("a")
+    workers.attend()
+    assert place.lock.locked()
+    stage(workers, "a")
+    workers.attend()
+
+    assert not place.lock.locked()
+    place.lock.acquire()
+    assert workers._take(place)[0].lanes == ("a", "a")
+
+
+def test_a_worker_that_is_held_back_is_called_when_one_of_many_lanes_is_full():
+    workers, place = held_back("a")
+    workers.core.door.stage(workers, busy=False)
+    stage(workers, "b")
+    workers.attend()
+    assert place.lock.locked()
+    stage(workers, "a")
+    workers.attend()
+
+    assert not place.lock.locked()
+    place.lock.acquire()
+    assert workers._take(place)[0].lanes == ("a", "a")
+
+
+def test_what_fills_a_batch_just_when_a_worker_is_held_back_is_run():
+    workers = parts(max_wait=60.0, clock=FakeClock())
+    hold = workers.lanes.hold
+    workers.lanes.hold = lambda *asked: stage(workers, "a") or hold(*asked)
+    place = Place(workers)
+    place.lock.acquire()
+    workers._alive = 1
+    stage(workers, "a")
+    batch, pause = workers._take(place)
+
+    assert (batch, pause) == (None, 60.0)
+    assert not place.lock.locked()
 
 
 def test_what_was_staged_while_a_worker_was_about_to_park_is_run():

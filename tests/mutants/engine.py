@@ -71,13 +71,13 @@ BUGS = [
     ),
     Bug(
         CORE,
-        "alike = lanes.count(lanes[0]) == count and not left",
-        "alike = lanes.count(lanes[0]) == count",
+        "alike = batch.lanes.count(batch.lanes[0]) == count and not left",
+        "alike = batch.lanes.count(batch.lanes[0]) == count",
         "who has left runs all the same, if nothing else is special",
     ),
     Bug(
         CORE,
-        "alike = lanes.count(lanes[0]) == count and not left",
+        "alike = batch.lanes.count(batch.lanes[0]) == count and not left",
         "alike = not left",
         "items of other shapes are joined with those that came with them",
     ),
@@ -89,15 +89,28 @@ BUGS = [
     ),
     Bug(
         CORE,
-        "if self.door.bound and not waits and not queue.lanes.size:",
-        "if self.door.bound and not waits:",
+        "if self.door.bound and not lanes.size:",
+        "if self.door.bound:",
         "those who came last overtake those in lanes",
     ),
     Bug(
         CORE,
-        "if self.door.bound and not waits and not queue.lanes.size:",
-        "if self.door.bound and not queue.lanes.size:",
+        "pause = 0.0 if full or self.closing else lanes.hold(came, now)",
+        "pause = 0.0",
         "a batch is cut at once though it could wait for company",
+    ),
+    Bug(
+        CORE,
+        "            if count > 1 or self.running or came < self.door.ran_until:\n"
+        "                lanes.overlap()\n",
+        "",
+        "a hold in which nobody came is never repeated, however many come together later",
+    ),
+    Bug(
+        CORE,
+        "lanes.held(alone=count == 1 and not staged)",
+        "lanes.held(alone=False)",
+        "a lone caller waits for company at each call",
     ),
     Bug(
         CORE,

@@ -23,14 +23,17 @@ BUGS = [
     ),
     Bug(
         WORKERS,
-        "more = len(self.staged) > 0  # asked after idle was set: by one who saw it was not",
+        "more = len(self.staged) >= (core.limit if self._holds else 1)",
         "more = False",
         "a call that is staged just when the last worker parks is run by nobody",
     ),
     Bug(
         WORKERS,
-        "                self.idle = True\n                more = len(self.staged) > 0",
-        "                more = len(self.staged) > 0\n                self.idle = True",
+        "                self.idle = True\n"
+        "                # asked after idle was set: by one who saw it was not\n"
+        "                more = len(self.staged) >= (core.limit if self._holds else 1)\n",
+        "                more = len(self.staged) >= (core.limit if self._holds else 1)\n"
+        "                self.idle = True\n",
         "a call that is staged between the last look and the parking is run by nobody",
     ),
     Bug(

@@ -22,7 +22,7 @@ BUGS = [
     ),
     Bug(
         LANES,
-        "return max(0.0, self._came() + self.max_wait - now)",
+        "return 0.0 if self.max_wait <= 0 or self._alone else max(0.0, came + self.max_wait - now)",
         "return self.max_wait",
         "the wait is not anchored at the oldest item: each look begins it anew",
     ),
