@@ -25,6 +25,7 @@ from modelserve.errors import (
     Stuck,
 )
 from modelserve.loader import ModelLoader
+from modelserve.pool import ModelPool
 from modelserve.predictor import Health, awarm, describe, health, inline, predictor, warm
 from modelserve.request import Request, Stamp, current_request, request
 from modelserve.splitter import Assignment, HashSplit, TrafficSplitter, Variant
@@ -42,6 +43,7 @@ __all__ = [
     "Health",
     "ModelLoadError",
     "ModelLoader",
+    "ModelPool",
     "ModelServeError",
     "NestingError",
     "Overloaded",

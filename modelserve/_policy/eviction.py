@@ -51,9 +51,9 @@ def plan(held: Iterable[Held], need: Mapping[str, int], *, residency: float = 0.
 
     They go by idle time x bytes / cost of loading, the largest first. Bytes over cost is the order
     of GreedyDual-Size (Cao and Irani, "Cost-Aware WWW Proxy Caching Algorithms", USITS 1997,
-    section 4), which puts an inflation in place of age, as its clock stands still between misses;
-    ours does not. Who turns out not to be needed stays, those least worth evicting first. Nobody
-    goes who is kept, or younger than ``residency`` seconds, and nobody at all if that is not enough.
+    section 4), where an inflation that grows with each eviction stands in place of the idle time.
+    Who turns out not to be needed stays, those least worth evicting first. Nobody goes who is kept,
+    or younger than ``residency`` seconds, and nobody at all if that is not enough.
     """
     free = [model for model in held if not model.kept]
     old = [model for model in free if model.age >= residency]

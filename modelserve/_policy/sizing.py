@@ -1,4 +1,4 @@
-"""How many bytes a model will take: from what it took before, else from what its kind makes of a file.
+"""How many bytes a model will take: what it took before, else what its kind makes of a file.
 
 >>> sizing = Sizing()
 >>> sizing.predict("a", "onnx", {"cpu": 100})
