@@ -22,17 +22,38 @@ Bytes = Mapping[str, int]
 class _Kind:
     """What loads of one kind took, by memory space, against what was told of them before."""
 
-    __slots__ = ("loads", "taken", "told")
+    __slots__ = ("_told", "loads", "taken")
 
     def __init__(self) -> None:
-        self.loads = self.told = 0.0
+        self.loads = 0.0
         self.taken: dict[str, float] = {}
+        self._told: dict[str, float] = {}
 
-    def add(self, told: int, taken: Bytes) -> None:
-        for space in {*self.taken, *taken}:
-            self.taken[space] = FADE * self.taken.get(space, 0.0) + taken.get(space, 0)
-        self.told = FADE * self.told + told
+    def add(self, told: Bytes, taken: Bytes) -> None:
         self.loads = FADE * self.loads + 1.0
+        _fade(self.taken, taken)
+        _fade(self._told, told)
+
+    def scale(self, told: Bytes) -> dict[str, int]:
+        """Return what will be taken where so much is told.
+
+        What was taken in a space of which nothing is ever told, as on a GPU by a model of which
+        the size of its file is known, goes with all that is told.
+        """
+        total, known = sum(told.values()), sum(self._told.values())
+        if not known:
+            return dict(told)
+        scaled: dict[str, int] = {}
+        for space, taken in self.taken.items():
+            before = self._told.get(space)
+            share = total / known if before is None else told.get(space, 0) / max(before, 1.0)
+            scaled[space] = round(taken * share)
+        return scaled
+
+
+def _fade(sums: dict[str, float], more: Bytes) -> None:
+    for space in {*sums, *more}:
+        sums[space] = FADE * sums.get(space, 0.0) + more.get(space, 0)
 
 
 @final
@@ -57,16 +78,15 @@ class Sizing:
         if last is not None and last[1] == told:
             return dict(last[0])
         if told is None:
-            known = self._untold.get(kind)
-            return known and {space: round(n / known.loads) for space, n in known.taken.items()}
+            alike = self._untold.get(kind)
+            if alike is None:
+                return None
+            return {space: round(n / alike.loads) for space, n in alike.taken.items()}
         known = self._told.get(kind)
-        if known is None or not known.told:
-            return dict(told)
-        total = sum(told.values())
-        return {space: round(total * n / known.told) for space, n in known.taken.items()}
+        return dict(told) if known is None else known.scale(told)
 
     def observe(self, name: str, kind: str, told: Bytes | None, taken: Bytes) -> None:
         """Learn what a load took of which so many bytes had been told."""
         self._last[name] = (dict(taken), told if told is None else dict(told))
         kinds = self._untold if told is None else self._told
-        kinds.setdefault(kind, _Kind()).add(sum((told or {}).values()), taken)
+        kinds.setdefault(kind, _Kind()).add(told or {}, taken)

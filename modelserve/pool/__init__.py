@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from modelserve.pool._handle import Lease, Pooled
+from modelserve.pool._door import Lease
+from modelserve.pool._handle import Pooled
 from modelserve.pool._pool import ModelPool
 from modelserve.pool._stats import PooledStats, PoolStats
 

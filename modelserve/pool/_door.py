@@ -8,6 +8,7 @@ from modelserve.predictor import Counter, Primitive, ThreadSink, aio, running_lo
 from modelserve.request import current
 
 if TYPE_CHECKING:
+    from asyncio import AbstractEventLoop
     from types import TracebackType
 
     from modelserve.pool._engine import Engine
@@ -25,7 +26,10 @@ class Door:
         self._blocked = blocked
 
     def enter(self, calls: int) -> Primitive[Any, Any]:
-        """Count so many calls in, or a lease if none; wait while the model is loaded."""
+        """Count so many calls in, or a lease if none; wait while the model is loaded.
+
+        What was counted in is counted out by :meth:`leave`.
+        """
         live = self._try(calls)
         if live is None:
             self._count_miss(calls)
@@ -38,29 +42,34 @@ class Door:
             live = self._try(calls)
         return live
 
-    async def aenter(self, calls: int) -> Primitive[Any, Any]:
-        """Come in like :meth:`enter`, without blocking the event loop."""
-        live = self._try(calls)
+    async def aenter(self, calls: int, loop: AbstractEventLoop) -> Primitive[Any, Any]:
+        """Come in like :meth:`enter`, without blocking the event loop; leave by :meth:`aleave`."""
+        live = self._try(calls, loop)
         if live is None:
             self._count_miss(calls)
         while live is None:
             sink = aio.sink()
             self._engine.begin(self._seat, sink)
             await aio.wait(sink.future, current(), self._seat.name)
-            live = self._try(calls)
+            live = self._try(calls, loop)
         return live
 
     def _count_miss(self, calls: int) -> None:
         if calls:
             self._seat.misses.add()
 
-    def _try(self, calls: int) -> Primitive[Any, Any] | None:
+    def _try(self, calls: int, loop: AbstractEventLoop | None = None) -> Primitive[Any, Any] | None:
         seat = self._seat
         with self._engine.lock:  # who dismisses holds it too
-            if seat.live is not None:
+            if seat.live is None:
+                return None
+            seat.leases += not calls
+            for _ in range(calls):
+                next(seat.enter)
+            if loop is not None and calls:
+                seat.awaited.enter(loop)
                 for _ in range(calls):
-                    next(seat.enter)
-                seat.leases += not calls
+                    next(seat.exit)
             return seat.live
 
     def leave(self, calls: int) -> None:
@@ -71,6 +80,17 @@ class Door:
             for _ in range(calls):
                 next(seat.exit)
             seat.leases -= not calls
+            seat.tell()
+
+    def aleave(self, calls: int, loop: AbstractEventLoop) -> None:
+        """Count out what :meth:`aenter` counted in."""
+        if not calls:
+            self.leave(0)
+            return
+        seat = self._seat
+        seat.used = self._engine.settings.clock()
+        seat.awaited.leave(loop)
+        if seat.live is None:
             seat.tell()
 
 
@@ -103,7 +123,7 @@ class Lease:
 
     async def __aenter__(self) -> Primitive[Any, Any]:
         """Load the model if it is not there, without blocking the event loop, and keep it."""
-        return await self._door.aenter(0)
+        return await self._door.aenter(0, aio.here())
 
     async def __aexit__(
         self,

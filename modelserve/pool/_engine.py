@@ -209,6 +209,8 @@ class Engine:
 
     def _wait(self, seat: Seat, end: float) -> None:
         """Wait until anything changes, for so long as a load may."""
+        for each in self.seats.values():
+            each.tell()  # loops may have closed on their calls
         left = end - time.monotonic()
         if left <= 0 or not self.changed.wait(left):
             raise Overloaded(
@@ -317,7 +319,7 @@ class Engine:
         """Close a model when its last call has ended, and free its bytes."""
         cast("threading.Event", seat.drained).wait()
         self._move()
-        seat.close(drain=seat.inside() <= 0, returns=reason != "closed")
+        seat.close(drain=not seat.busy, returns=reason != "closed")
         give_back()
         with self.lock:
             self._moving -= 1
@@ -345,7 +347,7 @@ class Engine:
         """Return the models that will go when they are idle, and the seconds left to each."""
         now, keep_alive = self.settings.clock(), self.settings.keep_alive
         return [
-            (seat, keep_alive if seat.inside() > 0 else seat.used + keep_alive - now)
+            (seat, keep_alive if seat.busy else seat.used + keep_alive - now)
             for seat in self.seats.values()
             if keep_alive is not None and seat.live is not None and not seat.kept
         ]

@@ -11,7 +11,6 @@ from modelserve.predictor import (
     PartHealth,
     Primitive,
     Spec,
-    Tally,
     achunks,
     aio,
     chunks,
@@ -58,7 +57,6 @@ class Pooled(Primitive[Any, Any]):
         self._seat = seat
         self._clock = engine.settings.clock
         self._door = Door(engine, seat, self.blocked_loop)
-        self._inside = Tally()
 
     @property
     def stats(self) -> PooledStats:
@@ -102,15 +100,11 @@ class Pooled(Primitive[Any, Any]):
         """Answer by the model, without blocking the event loop while it is loaded."""
         self._check()
         calls, loop = _counted(current()), aio.here()
-        self._inside.enter(loop)
+        live = await self._door.aenter(calls, loop)
         try:
-            live = await self._door.aenter(calls)
-            try:
-                return await live.acall(x)
-            finally:
-                self._door.leave(calls)
+            return await live.acall(x)
         finally:
-            self._inside.leave(loop)
+            self._door.aleave(calls, loop)
 
     def _check(self) -> None:
         if self.life.closed:
@@ -149,18 +143,15 @@ class Pooled(Primitive[Any, Any]):
 
     async def _amany(self, chunk: list[Any]) -> list[Any]:
         loop = aio.here()
-        self._inside.enter(loop)
         try:
             self._check()
-            live = await self._door.aenter(len(chunk))
-            try:
-                return [y async for y in live.amap(chunk, return_exceptions=True)]
-            finally:
-                self._door.leave(len(chunk))
+            live = await self._door.aenter(len(chunk), loop)
         except Exception as error:  # noqa: BLE001 - given in place of each answer
             return [error] * len(chunk)
+        try:
+            return [y async for y in live.amap(chunk, return_exceptions=True)]
         finally:
-            self._inside.leave(loop)
+            self._door.aleave(len(chunk), loop)
 
     def summary(self) -> str:
         """Size and counts in a few words."""
@@ -205,7 +196,7 @@ class Pooled(Primitive[Any, Any]):
 
     def needs_this_loop(self) -> bool:
         """Whether an awaited call is in progress on the loop of this thread."""
-        return self._inside.is_on(running_loop())
+        return self._seat.awaited.is_on(running_loop())
 
     def stop(self, drain: bool, timeout: float | None) -> None:  # noqa: FBT001 - internal
         """Let the model go, when its calls have ended."""

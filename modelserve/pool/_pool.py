@@ -6,7 +6,7 @@ import difflib
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, cast, final
+from typing import TYPE_CHECKING, Any, final
 
 from modelserve.pool._door import Door, Lease
 from modelserve.pool._engine import Engine, Settings
@@ -116,8 +116,11 @@ class ModelPool(Mapping[str, Pooled]):
         self.after_fork()
         on_fork(self)
 
-    __eq__ = object.__eq__
-    __hash__ = object.__hash__
+    def __eq__(self, other: object) -> bool:
+        return self is other
+
+    def __hash__(self) -> int:
+        return id(self)
 
     def after_fork(self) -> None:
         """Be usable in the child."""
@@ -146,9 +149,9 @@ class ModelPool(Mapping[str, Pooled]):
         try:
             return self._factory(name)
         except KeyError as error:
-            of = getattr(self._factory, "__self__", None)
-            known = {*self._engine.seats, *(of if isinstance(of, Mapping) else ())}
-            close = difflib.get_close_matches(str(name), map(str, known), n=3)
+            of: Any = getattr(self._factory, "__self__", None)
+            known = [*self._engine.seats, *(of if isinstance(of, Mapping) else ())]
+            close = difflib.get_close_matches(str(name), dict.fromkeys(map(str, known)), n=3)
             hint = f": did you mean {' or '.join(map(repr, close))}?" if close else ""
             raise KeyError(f"{self.name!r} has no model {name!r}{hint}") from error
 
@@ -330,4 +333,4 @@ class ModelPool(Mapping[str, Pooled]):
 
 
 def _again(factory: Callable[[str], Any], options: Mapping[str, Any]) -> ModelPool:
-    return cast("ModelPool", ModelPool(factory, **options))
+    return ModelPool(factory, **options)

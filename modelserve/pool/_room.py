@@ -55,7 +55,7 @@ class Room:
             Held(
                 s.name,
                 s.nbytes,
-                0.0 if s.inside() > 0 else now - s.used,
+                0.0 if s.busy else now - s.used,
                 now - s.since,
                 s.cost,
                 s.kept,

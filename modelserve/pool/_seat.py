@@ -8,7 +8,7 @@ import threading
 from collections.abc import Mapping
 from typing import Any
 
-from modelserve.predictor import Counter, Primitive, Sink, walk
+from modelserve.predictor import Counter, Primitive, Sink, Tally, walk
 from modelserve.request import Stamp
 
 _log = logging.getLogger("modelserve")
@@ -26,6 +26,7 @@ class Seat:
     """
 
     __slots__ = (
+        "awaited",
         "calls",
         "cost",
         "drained",
@@ -76,6 +77,8 @@ class Seat:
         self.calls = Counter()
         self.ends = Counter()
         self.misses = Counter()
+        self.awaited = Tally()
+        """Awaited calls in progress; those of a loop that closes end with it."""
         self.enter = self.calls.numbers
         self._arm()
 
@@ -96,20 +99,16 @@ class Seat:
         self.unpromise()
         self._arm()
 
-    def inside(self) -> int:
-        """How many calls and leases are in progress."""
-        return self.calls.read() - self.ends.read() + self.leases
-
-    def leave(self) -> None:
-        """End one call; the last one tells who waits to let the model go."""
-        next(self.exit)
-        if self.live is None:
-            self.tell()
+    @property
+    def busy(self) -> bool:
+        """Whether calls or leases are in progress."""
+        calls = self.calls.read() - self.ends.read()
+        return calls > 0 or self.leases > 0 or not self.awaited.is_empty()
 
     def tell(self) -> None:
         """Tell who waits for the last call that it has ended, if it has."""
         drained = self.drained
-        if drained is not None and self.inside() <= 0:
+        if drained is not None and not self.busy:
             drained.set()
 
     def dismiss(self) -> None:
@@ -163,7 +162,7 @@ class Seat:
             self.opens -= 1
             try:
                 self.part.close(drain=drain)
-            except Exception:  # its memory counts as free all the same
+            except Exception:  # noqa: BLE001 - its memory counts as free all the same
                 _log.exception("closing %r raised", self.name)
         for stamp in self.stamps if returns else ():
             stamp.retired = 0

@@ -20,6 +20,9 @@ EVERYWHERE = "all"
 CPU = "cpu"
 
 
+SCALARS = (bool, int, float, complex, str, bytes, np.generic, type(None))
+
+
 class Unknown(Exception):
     """A model does not tell what it weighs."""
 
@@ -86,29 +89,22 @@ def of_tensors(part: Primitive[Any, Any]) -> Spaces | None:
 
 
 def _add(model: Any, found: dict[tuple[str, int], int]) -> None:
-    if isinstance(model, np.ndarray):
+    kind = type(model)
+    torch: Any = sys.modules.get("torch")
+    if issubclass(kind, np.ndarray):
         while isinstance(model.base, np.ndarray):
             model = model.base
         found[CPU, id(model)] = model.nbytes
-    elif isinstance(model, Mapping):
-        for value in cast("Mapping[Any, Any]", model).values():
-            _add(value, found)
-    elif isinstance(model, list | tuple):
-        for value in cast("list[Any]", model):
-            _add(value, found)
-    elif isinstance(model, int | float | complex | str | bytes | np.generic | None):
+    elif issubclass(kind, SCALARS):
         found[CPU, id(model)] = sys.getsizeof(model)
-    else:
-        _add_torch(model, found)
-
-
-def _add_torch(model: Any, found: dict[tuple[str, int], int]) -> None:
-    torch = cast("Any", sys.modules.get("torch"))
-    if isinstance(model, getattr(torch, "Tensor", ())):
+    elif issubclass(kind, Mapping | list | tuple):
+        for value in model.values() if issubclass(kind, Mapping) else model:
+            _add(value, found)
+    elif issubclass(kind, getattr(torch, "Tensor", ())):
         storage = model.untyped_storage()
         found[str(model.device), storage.data_ptr()] = storage.nbytes()
-    elif isinstance(model, getattr(getattr(torch, "nn", None), "Module", ())):
+    elif issubclass(kind, getattr(getattr(torch, "nn", None), "Module", ())):
         for tensor in (*model.parameters(), *model.buffers()):
-            _add_torch(tensor, found)
+            _add(tensor, found)
     else:
         raise Unknown

@@ -60,6 +60,15 @@ def test_kinds_are_told_apart_and_so_are_spaces():
     assert sizing.predict("c", "torch", {"cpu": 50}) == {"cpu": 50}
 
 
+def test_what_is_told_by_space_is_scaled_by_space():
+    sizing = Sizing()
+    sizing.observe("a", "", {"cpu": 100, "cuda:0": 100}, {"cpu": 200, "cuda:0": 50})
+    sizing.observe("b", "", {"cuda:0": 100}, {"cuda:0": 50})
+
+    assert sizing.predict("c", "", {"cpu": 30}) == {"cpu": 60, "cuda:0": 0}
+    assert sizing.predict("d", "", {"cuda:0": 30}) == {"cpu": 0, "cuda:0": 15}
+
+
 @given(sizes, sizes, sizes)
 def test_a_model_takes_what_it_took_until_its_file_changes(told, taken, other):
     sizing = Sizing()
