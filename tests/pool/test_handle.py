@@ -1,0 +1,140 @@
+"""The predictor that a pool hands out: what a model does, it does."""
+
+import asyncio
+import itertools
+
+import pytest
+
+import modelserve as ms
+from modelserve.pool._handle import CHUNK
+from tests.contract.leaves import Hiding
+from tests.pool.shelves import LIMIT, told
+
+
+def ten(_):
+    return 10
+
+
+def number(text):
+    return int(text)
+
+
+def pool_of(made, **options):
+    return ms.ModelPool(lambda name: made, budget=100, weigh=ten, **options)
+
+
+def test_a_model_that_goes_between_the_two_looks_of_a_call_comes_back():
+    with told(100) as (pool, shelf, _):
+        ask = pool["a"]
+        ask(1)
+        seat = pool._engine.seats["a"]
+        numbers = seat.enter
+
+        def go(_):
+            seat.enter = numbers
+            with pool._engine.lock:
+                seat.dismiss()
+            pool._engine._see_out([seat], "room")
+
+        seat.enter = map(go, itertools.count())
+        assert ask(2) == ("a", 1, 2)
+        assert shelf.loads == {"a": 2}
+
+
+def test_many_inputs_reach_the_model_together():
+    sizes = []
+
+    def double(xs):
+        sizes.append(len(xs))
+        return [2 * x for x in xs]
+
+    async def main():
+        return [y async for y in pool["a"].amap(range(CHUNK + 4))]
+
+    with pool_of(ms.DynamicBatcher(double, max_batch_size=64)) as pool:
+        expected = [2 * x for x in range(CHUNK + 4)]
+        assert list(pool["a"].map(range(CHUNK + 4))) == expected
+        assert asyncio.run(main()) == expected
+
+    assert max(sizes) == 64
+    assert len(sizes) <= 20
+    assert pool["a"].stats.calls == 2 * (CHUNK + 4)
+
+
+@pytest.mark.parametrize("face", ["map", "amap"])
+def test_many_inputs_raise_or_give_their_errors(face):
+    async def taken(ys):
+        return [y async for y in ys]
+
+    def ask(xs, **options):
+        many = getattr(pool["a"], face)(xs, **options)
+        return asyncio.run(taken(many)) if face == "amap" else list(many)
+
+    with pool_of(number) as pool:
+        with pytest.raises(ValueError, match="bad"):
+            ask(["1", "bad"])
+        one, bad = ask(["1", "bad"], return_exceptions=True)
+        assert (one, type(bad)) == (1, ValueError)
+        assert not pool._engine.seats["a"].busy
+    ask_closed = pool["a"]
+    pool.close()
+    given = getattr(ask_closed, face)(["1"], return_exceptions=True)
+    [closed] = asyncio.run(taken(given)) if face == "amap" else given
+    assert type(closed) is ms.Closed
+
+
+def test_it_has_the_level_and_the_colour_of_its_model():
+    async def answer(x):
+        return x
+
+    with pool_of(answer) as pool:
+        assert pool["a"].is_async
+        assert pool["a"].level == "any"
+    with told(100) as (pool, _, _):
+        assert not pool["a"].is_async
+        assert ms.DynamicBatcher(pool["a"]).parts == {"a": pool["a"]}
+
+
+def test_health_shows_a_model_that_is_not_well():
+    loader = ms.ModelLoader(lambda: str.upper, name="a", version="1")
+    with pool_of(loader) as pool:
+        assert pool["a"]("x") == "X"
+        loader._error = OSError("the reload failed")
+
+        assert pool["a"].health() == ("degraded", "the reload failed")
+        loader._error = None
+
+
+def test_warming_reaches_the_model_and_counts_nothing():
+    calls = []
+    with pool_of(lambda x: calls.append(x) or x) as pool:
+        ms.warm(pool["a"], 1)
+        asyncio.run(ms.awarm(pool["a"], 2))
+        ms.warm(ms.predictor(Hiding(pool["a"])), 3)
+
+        assert calls == [1, 2, 3]
+        assert pool.stats.hits == pool.stats.misses == 0
+
+
+def test_closing_the_predictor_lets_its_model_go_unless_it_is_pinned():
+    with told(300, pinned=["b"]) as (pool, shelf, _):
+        a, b = pool["a"], pool["b"]
+        a(1)
+        b(1)
+        a.close()
+        b.close()
+
+        assert shelf.alive() == 100
+        assert pool.stats.loaded == ("b",)
+        with pytest.raises(ms.Closed):
+            b(1)
+        pool.unpin("b")
+
+
+def test_a_predictor_keeps_its_pool_alive():
+    async def main():
+        return await asyncio.wait_for(
+            ms.ModelPool(lambda name: str.upper, budget=10, weigh=ten)["a"].acall("x"), LIMIT
+        )
+
+    assert asyncio.run(main()) == "X"
