@@ -174,8 +174,6 @@ class Engine:
 
         Raises Overloaded or ModelLoadError where there will be none.
         """
-        if self.closed:
-            raise Closed("the pool was closed before the model was loaded")
         loading = [s for s in self.seats.values() if s.waiting is not None and s.promised_to]
         need = self.room.sizing.predict(seat.name, kind, told)
         if any(s.guessed for s in loading) or (need is None and loading):
@@ -218,6 +216,8 @@ class Engine:
                 "of other models hold it",
                 reason="room",
             )
+        if self.closed:
+            raise Closed("the pool was closed before the model was loaded")
 
     def _load(self, seat: Seat, kind: str, told: Spaces | None, expected: Spaces) -> Any:
         started = self.settings.clock()

@@ -149,9 +149,8 @@ class ModelPool(Mapping[str, Pooled]):
         try:
             return self._factory(name)
         except KeyError as error:
-            of: Any = getattr(self._factory, "__self__", None)
-            known = [*self._engine.seats, *(of if isinstance(of, Mapping) else ())]
-            close = difflib.get_close_matches(str(name), dict.fromkeys(map(str, known)), n=3)
+            known = dict.fromkeys((*self._engine.seats, *_keys_of(self._factory)))
+            close = difflib.get_close_matches(str(name), known, n=3)
             hint = f": did you mean {' or '.join(map(repr, close))}?" if close else ""
             raise KeyError(f"{self.name!r} has no model {name!r}{hint}") from error
 
@@ -330,6 +329,12 @@ class ModelPool(Mapping[str, Pooled]):
     ) -> None:
         """Close the pool."""
         await self.aclose()
+
+
+def _keys_of(factory: Callable[[str], Any]) -> list[str]:
+    """Return the names that a factory has, if it is a method of a mapping."""
+    of: Any = getattr(factory, "__self__", None)
+    return [*map(str, of)] if issubclass(type(of), Mapping) else []
 
 
 def _again(factory: Callable[[str], Any], options: Mapping[str, Any]) -> ModelPool:

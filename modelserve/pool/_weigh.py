@@ -89,12 +89,14 @@ def of_tensors(part: Primitive[Any, Any]) -> Spaces | None:
 
 
 def _add(model: Any, found: dict[tuple[str, int], int]) -> None:
-    kind = type(model)
+    kind: type[Any] = model.__class__
     torch: Any = sys.modules.get("torch")
     if issubclass(kind, np.ndarray):
-        while isinstance(model.base, np.ndarray):
-            model = model.base
-        found[CPU, id(model)] = model.nbytes
+        base = model.base
+        if issubclass(type(base), np.ndarray):
+            _add(base, found)
+        else:
+            found[CPU, id(model)] = model.nbytes
     elif issubclass(kind, SCALARS):
         found[CPU, id(model)] = sys.getsizeof(model)
     elif issubclass(kind, Mapping | list | tuple):

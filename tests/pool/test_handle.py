@@ -8,7 +8,7 @@ import pytest
 import modelserve as ms
 from modelserve.pool._handle import CHUNK
 from tests.contract.leaves import Hiding
-from tests.pool.shelves import LIMIT, told
+from tests.pool.shelves import LIMIT, Shelf, gate, told
 
 
 def ten(_):
@@ -19,12 +19,18 @@ def number(text):
     return int(text)
 
 
+class AwaitedHiding(Hiding):
+    async def __call__(self, x):
+        return await self.p.acall(x)
+
+
 def pool_of(made, **options):
     return ms.ModelPool(lambda name: made, budget=100, weigh=ten, **options)
 
 
-def test_a_model_that_goes_between_the_two_looks_of_a_call_comes_back():
-    with told(100) as (pool, shelf, _):
+@pytest.mark.parametrize("returns", ["later", "at once"])
+def test_a_model_that_goes_between_the_two_looks_of_a_call_comes_back(returns):
+    with told(100) as (pool, shelf, clock):
         ask = pool["a"]
         ask(1)
         seat = pool._engine.seats["a"]
@@ -36,7 +42,14 @@ def test_a_model_that_goes_between_the_two_looks_of_a_call_comes_back():
                 seat.dismiss()
             pool._engine._see_out([seat], "room")
 
+        def come_back():
+            ask._clock = clock
+            pool["a"].start()
+            return clock()
+
         seat.enter = map(go, itertools.count())
+        if returns == "at once":
+            ask._clock = come_back
         assert ask(2) == ("a", 1, 2)
         assert shelf.loads == {"a": 2}
 
@@ -87,9 +100,16 @@ def test_it_has_the_level_and_the_colour_of_its_model():
     async def answer(x):
         return x
 
+    async def block():
+        for ask in (pool["a"], lambda x: list(pool["a"].map([x]))):
+            with pytest.raises(RuntimeError, match="acall"):
+                ask(1)
+
     with pool_of(answer) as pool:
         assert pool["a"].is_async
         assert pool["a"].level == "any"
+        assert pool["a"](1) == 1
+        asyncio.run(block())
     with told(100) as (pool, _, _):
         assert not pool["a"].is_async
         assert ms.DynamicBatcher(pool["a"]).parts == {"a": pool["a"]}
@@ -111,8 +131,9 @@ def test_warming_reaches_the_model_and_counts_nothing():
         ms.warm(pool["a"], 1)
         asyncio.run(ms.awarm(pool["a"], 2))
         ms.warm(ms.predictor(Hiding(pool["a"])), 3)
+        asyncio.run(ms.awarm(ms.predictor(AwaitedHiding(pool["a"])), 4))
 
-        assert calls == [1, 2, 3]
+        assert calls == [1, 2, 3, 4]
         assert pool.stats.hits == pool.stats.misses == 0
 
 
@@ -129,6 +150,29 @@ def test_closing_the_predictor_lets_its_model_go_unless_it_is_pinned():
         with pytest.raises(ms.Closed):
             b(1)
         pool.unpin("b")
+
+
+def test_a_predictor_opens_and_closes_on_a_loop():
+    async def main():
+        opened = asyncio.create_task(p.aopen())
+        await opens.await_entered()
+        state = p.health().state
+        opens.open()
+        await asyncio.wait_for(opened, LIMIT)
+        call = asyncio.create_task(p.acall(1))
+        await calls.await_entered()
+        with pytest.raises(RuntimeError, match=r"await p.aclose\(\)"):
+            p.close()
+        calls.open()
+        await asyncio.wait_for(p.aclose(), LIMIT)
+        return state, await call
+
+    opens, calls = gate(), gate()
+    with told(100, Shelf(gate=opens, calls=calls, a=100)) as (pool, shelf, _):
+        p = pool["a"]
+        assert asyncio.run(main()) == ("loading", ("a", 1, 1))
+        assert shelf.alive() == 0
+        assert p.health().state == "closed"
 
 
 def test_a_predictor_keeps_its_pool_alive():

@@ -92,6 +92,15 @@ def test_a_dropped_pool_ends_it_too():
     until(lambda: not keepers())
 
 
+def test_a_keeper_without_a_pool_has_nothing_to_look_after():
+    pool = ms.ModelPool(lambda name: str.upper, budget=10)
+    keeper, gone = Keeper(pool._engine), weakref.ref(pool._engine)
+    del pool
+    until(lambda: gc.collect() >= 0 and gone() is None)
+
+    assert keeper._look() is None
+
+
 def test_a_keeper_that_was_replaced_looks_no_more():
     with told(100, keep_alive=1e6) as (pool, _, _):
         pool["a"](1)

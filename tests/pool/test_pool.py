@@ -241,6 +241,7 @@ def test_it_travels_cold():
         with twin:
             assert twin.stats.loaded == ("reader",)
             assert twin["ranker"]("a") == "A"
+    assert pickle.loads(pickle.dumps(pool["ranker"]))("a") == "A"  # noqa: S301 - our own
 
 
 def test_each_eviction_says_why():
