@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 import logging
+from typing import TYPE_CHECKING, Any
 
 from modelserve.batcher import AsList, DynamicBatcher, Pad, Stack, batched, tune
 from modelserve.cache import PredictionCache, cached
@@ -30,6 +31,9 @@ from modelserve.predictor import Health, awarm, describe, health, inline, predic
 from modelserve.request import Request, Stamp, current_request, request
 from modelserve.splitter import Assignment, HashSplit, TrafficSplitter, Variant
 
+if TYPE_CHECKING:
+    from modelserve.placement import Device, DevicePlacer, devices
+
 __all__ = [
     "AsList",
     "Assignment",
@@ -37,6 +41,8 @@ __all__ = [
     "BadOutput",
     "Closed",
     "DeadlineExceeded",
+    "Device",
+    "DevicePlacer",
     "DynamicBatcher",
     "Forked",
     "HashSplit",
@@ -60,6 +66,7 @@ __all__ = [
     "cached",
     "current_request",
     "describe",
+    "devices",
     "health",
     "inline",
     "predictor",
@@ -69,3 +76,12 @@ __all__ = [
 ]
 
 logging.getLogger(__name__).addHandler(logging.NullHandler())
+
+
+def __getattr__(name: str) -> Any:
+    """Import what most services never need when it is asked for."""
+    if name in {"Device", "DevicePlacer", "devices"}:
+        from modelserve import placement
+
+        return getattr(placement, name)
+    raise AttributeError(f"module 'modelserve' has no attribute {name!r}")

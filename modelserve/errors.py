@@ -211,3 +211,19 @@ def from_model(error: BaseException, where: str) -> Exception:
     wrapped = RuntimeError(f"{where} raised {type(error).__name__}: {error}")
     wrapped.__cause__ = error
     return wrapped
+
+
+NO_MEMORY = ("out of memory", "allocate memory", "not enough memory")
+"""Of CUDA, of ONNX Runtime and torch on a CPU, and of torch on Windows."""
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether a model failed since it took more memory than there is.
+
+    Told without importing anybody: torch has a class for it, ONNX Runtime and CUDA say so in words.
+    """
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    ort = type(error).__module__.startswith("onnxruntime")
+    text = str(error).lower() if ort or isinstance(error, RuntimeError) else ""
+    return any(words in text for words in NO_MEMORY)

@@ -8,7 +8,14 @@ from contextvars import Context
 from typing import TYPE_CHECKING, Any
 
 from modelserve.batcher._item import BatchNote, Item, answer, fail
-from modelserve.errors import BadOutput, DeadlineExceeded, ModelServeError, from_model, own
+from modelserve.errors import (
+    BadOutput,
+    DeadlineExceeded,
+    ModelServeError,
+    from_model,
+    is_out_of_memory,
+    own,
+)
 from modelserve.events import BatchDone, tell
 from modelserve.request import Request, bounded_scope, in_scope, shared_scope
 
@@ -251,22 +258,6 @@ class Runs:
     def _land(self, items: list[Item]) -> None:
         self._claimed = []
         self._core.landed(len(items))
-
-
-NO_MEMORY = ("out of memory", "allocate memory", "not enough memory")
-"""Of CUDA, of ONNX Runtime and torch on a CPU, and of torch on Windows."""
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether a model failed since a batch took more memory than there is.
-
-    Told without importing anybody: torch has a class for it, ONNX Runtime and CUDA say so in words.
-    """
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
-        return True
-    ort = type(error).__module__.startswith("onnxruntime")
-    text = str(error).lower() if ort or isinstance(error, RuntimeError) else ""
-    return any(words in text for words in NO_MEMORY)
 
 
 def run(core: Core, runs: Runs) -> None:

@@ -5,7 +5,7 @@ import pytest
 
 import modelserve as ms
 from modelserve._policy.reruns import MOST
-from modelserve.batcher._runs import is_out_of_memory
+from modelserve.errors import is_out_of_memory
 from modelserve.testing import EventLog, FakeClock
 from tests.batcher.asking import (
     HOUR,
