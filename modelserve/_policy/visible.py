@@ -28,9 +28,9 @@ class Slice(NamedTuple):
 
 
 class Gpu(NamedTuple):
-    """A GPU of the machine, in bytes, with its MIG devices."""
+    """A GPU of the machine by its number there, in bytes, with its MIG devices."""
 
-    index: int
+    number: int
     uuid: str
     name: str
     total: int
@@ -65,7 +65,7 @@ def read_list(text: str, gpus: Sequence[Gpu]) -> list[Gpu]:
             size = GIGABYTES.search(mig["profile"])
             total = int(size[1]) * 10**9 if size else 0
             slices.setdefault(index, []).append(Slice(mig["uuid"], mig["profile"], total))
-    return [gpu._replace(slices=tuple(slices.get(gpu.index, ()))) for gpu in gpus]
+    return [gpu._replace(slices=tuple(slices.get(gpu.number, ()))) for gpu in gpus]
 
 
 def visible(mask: str | None, gpus: Sequence[Gpu]) -> list[Gpu]:
@@ -98,7 +98,7 @@ def _sliced(gpu: Gpu) -> Gpu:
 
 def _find(word: str, gpus: Sequence[Gpu]) -> Gpu | None:
     if word.isdigit():
-        return next((gpu for gpu in gpus if gpu.index == int(word)), None)
+        return next((gpu for gpu in gpus if gpu.number == int(word)), None)
     if word.startswith("GPU-"):
         return _only([gpu for gpu in gpus if gpu.uuid.startswith(word)])
     if word.startswith("MIG-GPU-"):

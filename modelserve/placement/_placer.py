@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import final
 
 from modelserve._policy.placing import Ask, Plan, Policy, Space, place
@@ -42,7 +42,7 @@ class DevicePlacer:
         self._policy = Policy(headroom, spill)
         self._inventory = inventory
 
-    def plan(self, models: dict[str, int] | Iterable[Ask]) -> Plan:
+    def plan(self, models: Mapping[str, int] | Iterable[Ask]) -> Plan:
         """Decide for all models at once; nothing is loaded or moved.
 
         >>> import modelserve as ms
@@ -50,8 +50,9 @@ class DevicePlacer:
         >>> ms.DevicePlacer(headroom=0.0, inventory=lambda: [gpu]).plan({"a": 30}).left
         {'cuda:0': 70}
         """
-        named = models.items() if isinstance(models, dict) else ()
-        asks = [Ask(name, nbytes) for name, nbytes in named] or list(models)
+        if isinstance(models, Mapping):
+            models = [Ask(name, nbytes) for name, nbytes in models.items()]
+        asks = list(models)
         names = [ask.name for ask in asks]
         if len(set(names)) < len(names):
             raise ValueError(f"two of the models {names} have one name: a plan is by name")

@@ -39,6 +39,7 @@ def test_what_nvidia_smi_says_is_read():
     )
     assert [gpu.name for gpu in read_query(QUERY)[2:]] == ["Quadro,RTX"]
     assert read_query("No devices were found\n") == []
+    assert read_list("  MIG 1g.5gb  Device 0: (UUID: MIG-1)\nno GPU\n", WHOLE) == WHOLE
 
 
 def test_mig_devices_are_read_below_their_gpu(sliced):
@@ -70,13 +71,13 @@ def test_mig_devices_are_read_below_their_gpu(sliced):
     ],
 )
 def test_a_mask_leaves_what_cuda_leaves(mask, seen):
-    assert [gpu.index for gpu in visible(mask, WHOLE)] == seen
+    assert [gpu.number for gpu in visible(mask, WHOLE)] == seen
 
 
 @pytest.mark.parametrize(
     ("mask", "uuids"),
     [
-        ("0,2", ["GPU-8932f937-d72c-4106-c12f-20bd9faed9f6", "GPU-8932aaaa-0000-0000-0000-000000000000"]),
+        ("2", ["GPU-8932aaaa-0000-0000-0000-000000000000"]),
         ("GPU-8932f", ["GPU-8932f937-d72c-4106-c12f-20bd9faed9f6"]),
         ("GPU-8932", []),
         ("MIG-cba663e8-9bed-5b25-b243-5985ef7c9beb", ["MIG-cba663e8-9bed-5b25-b243-5985ef7c9beb"]),
@@ -114,4 +115,4 @@ def test_what_is_seen_is_a_beginning_of_the_mask_each_once(mask):
     assert len(set(seen)) == len(seen) <= len(mask)
     assert set(seen) <= set(WHOLE)
     for gpu, word in zip(seen, mask, strict=False):
-        assert word.strip() in {str(gpu.index), gpu.uuid}
+        assert word.strip() in {str(gpu.number), gpu.uuid}
