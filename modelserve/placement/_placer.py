@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import final
+from typing import cast, final
 
 from modelserve._policy.placing import Ask, Plan, Policy, Space, place
 from modelserve.placement._devices import Device, devices
@@ -51,8 +51,10 @@ class DevicePlacer:
         {'cuda:0': 70}
         """
         if isinstance(models, Mapping):
-            models = [Ask(name, nbytes) for name, nbytes in models.items()]
-        asks = list(models)
+            sizes = cast("Mapping[str, int]", models)
+            asks = [Ask(name, nbytes) for name, nbytes in sizes.items()]
+        else:
+            asks = list(models)
         names = [ask.name for ask in asks]
         if len(set(names)) < len(names):
             raise ValueError(f"two of the models {names} have one name: a plan is by name")
