@@ -6,12 +6,12 @@ import threading
 import time
 from collections.abc import Iterable
 from contextvars import Context
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from modelserve.errors import Closed, ModelLoadError, Overloaded, own
 from modelserve.events import Admitted, Event, Evicted, LoadFailed, tell
 from modelserve.pool._keeper import Keeper
-from modelserve.pool._memory import give_back, resident
+from modelserve.pool._memory import give_back, resident, trim
 from modelserve.pool._room import Room
 from modelserve.pool._stats import PoolStats
 from modelserve.pool._weigh import EVERYWHERE, Spaces, of_tensors, on_disk, spaces
@@ -22,23 +22,8 @@ if TYPE_CHECKING:
     from typing import Literal
 
     from modelserve._policy.eviction import Plan
-    from modelserve.events import Hook
     from modelserve.pool._seat import Seat
-    from modelserve.pool._weigh import Weight
-    from modelserve.typing import Clock
-
-
-class Settings(NamedTuple):
-    """How a pool was made; see :class:`~modelserve.ModelPool`."""
-
-    budget: Mapping[str, int]
-    weigh: Callable[[Any], Weight] | None
-    size: Callable[[str], Weight] | None
-    keep_alive: float | None
-    min_residency: float
-    max_wait: float
-    clock: Clock
-    on_event: Hook | None
+    from modelserve.pool._settings import Settings
 
 
 class Engine:
@@ -222,7 +207,7 @@ class Engine:
     def _load(self, seat: Seat, kind: str, told: Spaces | None, expected: Spaces) -> Any:
         started = self.settings.clock()
         alone = self._move()
-        before = resident()
+        before = self._resident()
         seat.opens += 1
         try:
             seat.part.open()
@@ -232,7 +217,7 @@ class Engine:
             raise
         seconds = self.settings.clock() - started
         try:
-            after, alone = resident(), self._moved(alone)
+            after, alone = self._resident(), self._moved(alone)
             grown = None if before is None or after is None else max(after - before, 0)
             nbytes = self._weigh(seat, told, grown, alone=alone, expected=expected)
             self._admit(seat, nbytes, seconds, kind, told)
@@ -241,6 +226,13 @@ class Engine:
             raise
         self._tell(Admitted(seat.name, expected, nbytes, seconds))
         return seat.part
+
+    def _resident(self) -> int | None:
+        """Return what the process holds, without what it could give back; None if not needed."""
+        if self.settings.weigh is not None:
+            return None
+        trim()
+        return resident()
 
     def _move(self) -> int:
         """Note that memory changes from now on; return what to hand back when it has."""
@@ -260,9 +252,7 @@ class Engine:
     ) -> Spaces:
         """Return what a model takes; see the docstring of ModelPool for what is measured."""
         weigh, budget = self.settings.weigh, self.settings.budget
-        if weigh is not None:
-            return spaces(weigh(seat.part), budget)
-        exact = of_tensors(seat.part)
+        exact = of_tensors(seat.part) if weigh is None else weigh(seat.part)
         if exact is not None:
             return spaces(exact, budget)
         if grown is None and told is None:

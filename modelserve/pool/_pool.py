@@ -9,9 +9,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, final
 
 from modelserve.pool._door import Door, Lease
-from modelserve.pool._engine import Engine, Settings
+from modelserve.pool._engine import Engine
 from modelserve.pool._handle import Pooled
 from modelserve.pool._seat import Seat
+from modelserve.pool._settings import Settings
 from modelserve.pool._stats import PoolStats
 from modelserve.pool._weigh import EVERYWHERE, Weight
 from modelserve.predictor import Health, Primitive, aio, describe, hop, lift, on_fork
