@@ -63,7 +63,8 @@ class Overloaded(ModelServeError, RuntimeError):
     """More work than the bounds allow; nothing was accepted.
 
     ``retry_after`` is the time in seconds after which room is expected, or None if unknown;
-    ``reason`` is one word for why: of a batcher, "full" or "bytes" of its queue, or "late".
+    ``reason`` is one word for why: of a batcher, "full" or "bytes" of its queue, or "late"; of a
+    pool, "leased", "residency" or "room".
 
     >>> Overloaded("the queue is full", retry_after=0.2, reason="full").retry_after
     0.2

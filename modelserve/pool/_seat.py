@@ -134,8 +134,9 @@ class Seat:
 
     def admit(self, nbytes: Mapping[str, int], now: float, seconds: float) -> None:
         """Let callers in."""
-        self.nbytes, self.cost = nbytes, seconds
+        self.nbytes = nbytes
         self.since = self.used = now
+        self.cost = (self.loads * self.cost + seconds) / (self.loads + 1)
         self.loads += 1
         self.error, self.failed = None, 0
         fresh = self._versions()

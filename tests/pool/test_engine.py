@@ -415,6 +415,18 @@ def test_where_no_thread_is_to_be_had_the_caller_loads():
         threading.stack_size(before)
 
 
+def test_what_a_load_costs_is_the_mean_over_its_loads():
+    with told(100) as (pool, shelf, clock):
+        seconds = iter([1.0, 2.0, 6.0])
+        shelf._gate = lambda name: clock.advance(next(seconds))
+        for _ in range(3):
+            pool["a"](1)
+            pool.evict("a")
+
+        assert pool._engine.seats["a"].cost == pytest.approx(3.0)
+        assert pool.stats.load_seconds == 9.0
+
+
 def test_predictions_are_learned_by_format():
     log = EventLog()
     sizes = {"a": 1_000, "b": 3_000, "c": 500}
