@@ -118,7 +118,11 @@ def pooled(loader: ms.ModelLoader[Any, Any]) -> Callable[[Any], Any]:
     """Look a model of a pool up at each call, over a loader of its own."""
     pool = ms.ModelPool(lambda _: loader, budget=1_000, weigh=lambda _: 1)
     pool["loader"].start()
-    return lambda x: pool["loader"](x)
+
+    def ask(x: object) -> object:
+        return pool["loader"](x)
+
+    return ask
 
 
 def comparisons() -> list[tuple[int, dict[str, Loop]]]:
