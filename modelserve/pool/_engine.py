@@ -41,7 +41,7 @@ class Engine:
 
     def after_fork(self) -> None:
         """Go on in the child with what is in memory there."""
-        self.lock = threading.Lock()
+        self.lock = threading.RLock()  # garbage that ends a lease may be collected under it
         self.changed = threading.Condition(self.lock)
         self._moves = self._moving = 0
         self._keeper: Keeper | None = None

@@ -57,6 +57,8 @@ class Pooled(Primitive[Any, Any]):
         self._seat = seat
         self._clock = engine.settings.clock
         self._door = Door(engine, seat, self.blocked_loop)
+        self._quick = not self.is_async
+        """Whether a call that finds its model has nothing else to look at."""
 
     @property
     def stats(self) -> PooledStats:
@@ -70,8 +72,7 @@ class Pooled(Primitive[Any, Any]):
         seat = self._seat
         live = seat.live
         scope = current()
-        warming = scope is not None and scope.warming
-        if live is None or warming or self.life.closed or self.is_async:
+        if live is None or not self._quick or (scope is not None and scope.warming):
             return self._slowly(x, scope)
         next(seat.enter)
         try:
@@ -187,12 +188,12 @@ class Pooled(Primitive[Any, Any]):
     def start(self) -> None:
         """Load the model."""
         with Lease(self._door):
-            pass
+            self._quick = not self.is_async
 
     async def astart(self) -> None:
         """Load the model without blocking the event loop."""
         async with Lease(self._door):
-            pass
+            self._quick = not self.is_async
 
     def needs_this_loop(self) -> bool:
         """Whether an awaited call is in progress on the loop of this thread."""
@@ -200,6 +201,7 @@ class Pooled(Primitive[Any, Any]):
 
     def stop(self, drain: bool, timeout: float | None) -> None:  # noqa: FBT001 - internal
         """Let the model go, when its calls have ended."""
+        self._quick = False
         self._engine.settle(self._engine.evict([self._seat], "asked"), timeout, drain=drain)
 
     async def astop(self, drain: bool, timeout: float | None) -> None:  # noqa: FBT001 - internal

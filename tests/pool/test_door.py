@@ -77,6 +77,19 @@ def test_a_caller_who_finds_the_model_gone_again_asks_again(monkeypatch, ask):
         assert shelf.loads == {"a": 1}
 
 
+def test_a_lease_may_end_wherever_its_garbage_is_collected():
+    with told(100) as (pool, _, _):
+        lease = pool.lease("a")
+        lease.__enter__()
+
+        def end():
+            with pool._engine.lock:
+                lease.__exit__(None, None, None)
+
+        start(end).result(LIMIT)
+        assert pool.evict("a")
+
+
 def test_closing_waits_for_leases():
     with told(100) as (pool, shelf, _):
         with pool.lease("a") as a:
