@@ -115,6 +115,7 @@ FULL = Policy(headroom=0.0)
         (Ask("a", 50, pin="cuda:0"), ("cuda:0",)),
         (Ask("a", 50, pin="cpu"), ("cpu",)),
         (Ask("a", 50, replicas=2), ("cuda:1", "cuda:0")),
+        (Ask("a", 20, replicas=3), ("cuda:1", "cuda:0", "cuda:1")),
         (Ask("a", 50, replicas=4), ("cuda:1", "cuda:0", "cuda:0", "cpu")),
     ],
 )
@@ -127,6 +128,12 @@ def test_the_largest_is_placed_first_so_that_all_fit():
 
     assert plan.places == {"l": ("cuda:0",), "m": ("cuda:1",)}
     assert plan.refused == {"s": "needs 40 bytes; cuda:0 has 0, cuda:1 has 0"}
+
+
+def test_a_pinned_model_has_its_place_before_larger_ones():
+    plan = place([Ask("large", 100), Ask("small", 10, pin="cuda:0")], GPUS, FULL)
+
+    assert plan.places == {"large": ("cpu",), "small": ("cuda:0",)}
 
 
 def test_what_is_refused_says_why():
