@@ -28,6 +28,7 @@ from modelserve.errors import (
 from modelserve.loader import ModelLoader
 from modelserve.pool import ModelPool
 from modelserve.predictor import Health, awarm, describe, health, inline, predictor, warm
+from modelserve.replicas import Replicas
 from modelserve.request import Request, Stamp, current_request, request
 from modelserve.splitter import Assignment, HashSplit, TrafficSplitter, Variant
 
@@ -55,6 +56,7 @@ __all__ = [
     "Overloaded",
     "Pad",
     "PredictionCache",
+    "Replicas",
     "Request",
     "Stack",
     "Stamp",

@@ -192,6 +192,8 @@ class Engine:
 
     def _wait(self, seat: Seat, end: float) -> None:
         """Wait until anything changes, for so long as a load may."""
+        if self.closed:
+            raise Closed("the pool was closed before the model was loaded")
         for each in self.seats.values():
             each.tell()  # loops may have closed on their calls
         left = end - time.monotonic()
@@ -201,8 +203,6 @@ class Engine:
                 "of other models hold it",
                 reason="room",
             )
-        if self.closed:
-            raise Closed("the pool was closed before the model was loaded")
 
     def _load(self, seat: Seat, kind: str, told: Spaces | None, expected: Spaces) -> Any:
         started = self.settings.clock()

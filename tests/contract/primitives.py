@@ -103,6 +103,10 @@ def pooled_counts(t):
     return {"calls": t.calls, "loads": 1, "nbytes": 10}
 
 
+def call_counts(t):
+    return {"calls": t.calls}
+
+
 def batcher_counts(t):
     never = dict.fromkeys(("queued", "expired", "abandoned", "refused"), 0)
     return {"calls": t.calls, "items": t.calls, "errors": t.errors} | never
@@ -127,6 +131,7 @@ OVER_CACHE = {
 FUNCTION = {"counts": function_counts, "parts": ()}
 LOADER = {"counts": loader_counts, "parts": ()} | OVER_LOADER
 POOLED = {"counts": pooled_counts, "parts": ()}
+REPLICAS = {"counts": call_counts, "parts": ("0", "1"), "facts": {"replica"}}
 BELOW_BATCHER = {"not_below": {"DynamicBatcher"}}
 BATCHER = {"counts": batcher_counts} | BELOW_BATCHER | OVER_BATCHER
 CACHE = {"counts": cache_counts, "shares": "flight"} | OVER_CACHE
@@ -155,6 +160,10 @@ def load(model, name="answer"):
 
 def pooled(made):
     return ms.ModelPool(Giving(made), budget=100, weigh=ten_bytes)["answer"]
+
+
+def twice(f):
+    return ms.Replicas(f, f, name="twice")
 
 
 def batch(predict):
@@ -201,6 +210,15 @@ CASES = [
     case("async-pooled-function", pooled, POOLED, ASYNC),
     case("pooled-loader", lambda f: pooled(load(f)), OVER_LOADER, POOLED),
     case("pooled-batcher", lambda f: pooled(batched(f)), OVER_BATCHER, POOLED, BELOW_BATCHER),
+    case("replicas", twice, REPLICAS),
+    case("async-replicas", twice, REPLICAS, ASYNC),
+    case(
+        "replica-of-a-loader",
+        lambda f: ms.Replicas(load(f), name="once"),
+        OVER_LOADER,
+        REPLICAS,
+        {"parts": ("0",)},
+    ),
     case("batcher", batched, BATCHER),
     case("async-batcher", async_batched, BATCHER, ASYNC),
     case("batcher-over-loader", lambda f: batch(load(Batch(f))), OVER_LOADER, BATCHER),

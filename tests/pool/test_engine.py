@@ -92,6 +92,21 @@ def test_who_was_idle_longest_goes_for_another():
         assert log.of(Admitted)[-1] == Admitted("d", {"all": 100}, {"all": 100}, 0.0)
 
 
+def test_who_is_called_right_now_stays_before_who_is_idle():
+    calls = gate()
+    with told(200, Shelf(calls=calls, a=100, b=100, c=100)) as (pool, _, clock):
+        busy = start(pool["a"], 1)
+        calls.wait_entered()
+        clock.advance(50.0)
+        pool["b"].start()
+        clock.advance(1.0)
+        pool["c"].start()
+
+        assert loaded(pool) == {"a", "c"}
+        calls.open()
+        assert busy.result(LIMIT) == ("a", 1, 1)
+
+
 def test_a_model_larger_than_the_budget_is_refused_with_the_numbers():
     with told(300, Shelf(a=100, huge=1_301)) as (pool, shelf, _):
         pool["a"](1)

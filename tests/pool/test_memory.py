@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from modelserve.pool import _memory
-from modelserve.pool._memory import GiveBack, empty_caches, resident, trim
-from tests.pool.shelves import LIMIT, start
+from modelserve.pool._memory import GiveBack, empty_caches, give_back, resident, trim
+from tests.pool.shelves import LIMIT, start, told
 
 linux = pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="this is no Linux")
 
@@ -82,6 +82,15 @@ def test_without_torch_nothing_is_imported(monkeypatch):
     assert "torch" not in sys.modules
 
 
+def test_a_model_that_went_gives_its_memory_back():
+    before = give_back.rounds
+    with told(100) as (pool, _, _):
+        pool["a"](1)
+        pool["b"](1)
+
+        assert give_back.rounds > before
+
+
 def test_unloads_that_end_together_share_one_round(monkeypatch):
     inside, goes_on = threading.Event(), threading.Event()
 
@@ -90,12 +99,12 @@ def test_unloads_that_end_together_share_one_round(monkeypatch):
         assert goes_on.wait(LIMIT)
 
     monkeypatch.setattr(_memory, "trim", slow)
-    give_back = GiveBack()
-    first = start(give_back)
+    giving = GiveBack()
+    first = start(giving)
     assert inside.wait(LIMIT)
     for _ in range(5):
-        give_back()
+        giving()
     goes_on.set()
     first.result(LIMIT)
 
-    assert give_back.rounds == 2
+    assert giving.rounds == 2
