@@ -96,16 +96,23 @@ class Engine:
     def _bring(self, seat: Seat) -> None:
         """Load a model for all who wait for it."""
         live, failure = None, None
-        started = self.settings.clock()
         try:
-            live = self._load(seat, *self._find_room(seat))
+            live = self._try(seat)
         except BaseException as error:  # noqa: BLE001 - handed to everybody who waits
-            failure = self._failed(seat, error, self.settings.clock() - started)
+            failure = error
         with self.lock:
             seat.unpromise()
             waiting, seat.waiting = seat.waiting or [], None
             self.changed.notify_all()
         deliver((sink, live, None if failure is None else own(failure)) for sink in waiting)
+
+    def _try(self, seat: Seat) -> Any:
+        started = self.settings.clock()
+        try:
+            return self._load(seat, *self._find_room(seat))
+        except BaseException as error:  # noqa: BLE001 - an exit too would end those who wait
+            failure = self._failed(seat, error, self.settings.clock() - started)
+            raise failure from failure.__cause__
 
     def _failed(self, seat: Seat, error: BaseException, seconds: float) -> BaseException:
         """Count and tell a failure, and return it as it may be shown."""

@@ -34,7 +34,6 @@ class Seat:
         "enter",
         "error",
         "exit",
-        "failed",
         "guessed",
         "leases",
         "live",
@@ -45,6 +44,7 @@ class Seat:
         "nbytes",
         "opens",
         "part",
+        "pause",
         "pinned",
         "promised",
         "promised_to",
@@ -68,8 +68,8 @@ class Seat:
         """Whether what is promised is all there was, as nothing is known of the model."""
         self.loading = False
         """Whether what is promised may be in use."""
-        self.opens = self.loads = self.failed = 0
-        self.retry_at = 0.0
+        self.opens = self.loads = 0
+        self.retry_at, self.pause = 0.0, PAUSE
         self.error: BaseException | None = None
         """What the last load failed of."""
         self.stamps: tuple[Stamp, ...] = ()
@@ -138,7 +138,7 @@ class Seat:
         self.since = self.used = now
         self.cost = (self.loads * self.cost + seconds) / (self.loads + 1)
         self.loads += 1
-        self.error, self.failed = None, 0
+        self.error, self.pause = None, PAUSE
         fresh = self._versions()
         for stamp in self.stamps:
             if stamp not in fresh:  # it came back as another version
@@ -149,8 +149,8 @@ class Seat:
     def fail(self, error: BaseException, now: float) -> None:
         """Remember a failure: for a while, longer each time, trying anew may evict nobody."""
         self.error = error
-        self.retry_at = now + min(PAUSE * 2.0**self.failed, LONGEST_PAUSE)
-        self.failed += 1
+        self.retry_at = now + self.pause
+        self.pause = min(2 * self.pause, LONGEST_PAUSE)
 
     def close(self, *, drain: bool, returns: bool = True) -> None:
         """Close the predictor; if it ``returns``, its versions count until others take their place.

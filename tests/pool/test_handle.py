@@ -8,7 +8,7 @@ import pytest
 import modelserve as ms
 from modelserve.pool._handle import CHUNK
 from tests.contract.leaves import Hiding
-from tests.pool.shelves import LIMIT, Shelf, gate, told
+from tests.pool.shelves import LIMIT, Shelf, gate, start, told, until
 
 
 def ten(_):
@@ -52,6 +52,21 @@ def test_a_model_that_goes_between_the_two_looks_of_a_call_comes_back(returns):
             ask._clock = come_back
         assert ask(2) == ("a", 1, 2)
         assert shelf.loads == {"a": 2}
+
+
+def test_eviction_waits_for_a_call_that_found_its_model():
+    calls = gate()
+    with told(100, Shelf(calls=calls, a=100)) as (pool, _, _):
+        calls.open_one()
+        pool["a"](1)
+        busy = start(pool["a"], 2)
+        calls.wait_entered(2)
+        gone = start(pool.evict, "a")
+        until(lambda: pool._engine.seats["a"].live is None)
+        calls.open()
+
+        assert gone.result(LIMIT)
+        assert busy.result(LIMIT) == ("a", 1, 2)
 
 
 def test_many_inputs_reach_the_model_together():

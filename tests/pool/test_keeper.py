@@ -4,10 +4,13 @@ import gc
 import threading
 import weakref
 
+import pytest
+
 import modelserve as ms
 from modelserve.events import Evicted
 from modelserve.pool._keeper import Keeper
 from modelserve.testing import EventLog
+from tests.contract.calling import FACES
 from tests.pool.shelves import LIMIT, Shelf, gate, start, told, until
 
 
@@ -44,6 +47,19 @@ def test_leased_pinned_and_busy_models_do_not_go_for_being_idle():
         clock.advance(100.0)
 
         assert set(pool.sweep()) == {"b", "c"}
+
+
+@pytest.mark.parametrize("ask", FACES)
+def test_a_model_is_idle_from_the_end_of_its_last_call(ask):
+    shelf = Shelf(a=100)
+    with told(100, shelf, keep_alive=5.0) as (pool, _, clock):
+        shelf._calls = lambda x: clock.advance(100.0)
+        for _ in range(2):
+            ask(pool["a"], 1)
+            assert pool.sweep() == ()
+        clock.advance(5.0)
+
+        assert pool.sweep() == ("a",)
 
 
 def test_without_keep_alive_models_stay():
