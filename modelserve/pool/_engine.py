@@ -174,7 +174,7 @@ class Engine:
         need = self.room.all_that_is_left() if need is None else need
         self.room.check(seat, need, "is expected to take")
         now = self.settings.clock()
-        plan = self.room.plan(seat, need, now, at_once=False)
+        plan = self.room.plan(seat, need, now)
         if plan.short:
             if loading:
                 return None
@@ -282,7 +282,7 @@ class Engine:
             seat.unpromise()
             self.room.sizing.observe(seat.name, kind, told, nbytes)
             self.room.check(seat, nbytes, "takes")
-            plan = self.room.plan(seat, nbytes, now, at_once=True)
+            plan = self.room.plan(seat, nbytes, now)
             if plan.short:
                 raise self._overloaded(seat, nbytes, plan)
             victims = [self.seats[name] for name in plan.victims]

@@ -40,7 +40,8 @@ class ModelPool(Mapping[str, Pooled]):
     load will take is predicted and promised before it begins, from what the model took before, or
     from the size of its file (or ``size(name)``) times what others of its format took; it is
     measured when it has been loaded. The first load of its kind of which nothing is told runs
-    alone. If one takes more than was predicted, the excess is there until others have gone.
+    alone. If one takes more than was predicted, the excess is there until others have gone, or
+    until it goes itself where nobody else may.
 
     **What is measured**: ``weigh(predictor)``, in bytes or in bytes by memory space, if it is
     given. Else the arrays and tensors (torch modules too) that loaders hold, to the byte, but

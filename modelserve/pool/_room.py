@@ -48,8 +48,8 @@ class Room:
             for space, limit in self.budget.items()
         }
 
-    def plan(self, seat: Seat, need: Mapping[str, int], now: float, *, at_once: bool) -> Plan:
-        """Choose who goes for a model; ``at_once`` however short they have been there."""
+    def plan(self, seat: Seat, need: Mapping[str, int], now: float) -> Plan:
+        """Choose who goes for a model."""
         others = (s for s in self._seats.values() if s.live is not None and s is not seat)
         held = [
             Held(
@@ -62,7 +62,7 @@ class Room:
             )
             for s in others
         ]
-        return plan(held, self.missing(need), residency=0.0 if at_once else self._stay)
+        return plan(held, self.missing(need), residency=self._stay)
 
     def is_free(self, need: Mapping[str, int]) -> bool:
         """Whether the bytes of a promise are there now: nobody holds or fills them."""

@@ -77,6 +77,20 @@ def test_who_takes_more_than_was_expected_makes_others_go_when_it_is_there():
         assert loaded(pool) == {"c"}
 
 
+def test_young_models_stay_also_for_who_takes_more_than_was_expected():
+    shelf = Shelf(a=100, c=250)
+    with told(300, shelf, size=lambda name: 100, min_residency=5.0) as (pool, _, clock):
+        pool["a"](1)
+        for retry_after in (5.0, 5.0):
+            with pytest.raises(ms.Overloaded, match="others may go in 5 s") as refused:
+                pool["c"](1)
+            assert refused.value.retry_after == retry_after
+        assert loaded(pool) == {"a"}
+        assert shelf.loads["c"] == 1
+        clock.advance(5.0)
+        assert pool["c"](1)[0] == "c"
+
+
 def test_who_takes_more_than_others_can_give_is_refused():
     with (
         told(300, Shelf(a=100, c=250), size=lambda name: 100) as (pool, _, _),
