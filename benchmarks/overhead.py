@@ -114,6 +114,17 @@ def split(fn: Callable[[Any], Any]) -> ms.TrafficSplitter[Any, Any]:
     return ms.TrafficSplitter(*variants, salt="overhead", unit=str)
 
 
+def pooled(loader: ms.ModelLoader[Any, Any]) -> Callable[[Any], Any]:
+    """Look a model of a pool up at each call, over a loader of its own."""
+    pool = ms.ModelPool(lambda _: loader, budget=1_000, weigh=lambda _: 1)
+    pool["loader"].start()
+
+    def ask(x: object) -> object:
+        return pool["loader"](x)
+
+    return ask
+
+
 def comparisons() -> list[tuple[int, dict[str, Loop]]]:
     """List what is set side by side, the base first, with calls a round."""
     lifted, loader = ms.predictor(identity), ms.ModelLoader(lambda: identity, name="loader")
@@ -127,6 +138,7 @@ def comparisons() -> list[tuple[int, dict[str, Loop]]]:
         "lifted function, in a request": in_request(repeat(lifted)),
         "loader": repeat(loader),
         "loader, in a request": in_request(repeat(loader)),
+        "model of a pool, hit": repeat(pooled(loader)),
         "splitter": repeat(split(identity), "user-42"),
         "splitter, in a request": in_request(repeat(split(identity), "user-42")),
     }

@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 import logging
+from typing import TYPE_CHECKING, Any
 
 from modelserve.batcher import AsList, DynamicBatcher, Pad, Stack, batched, tune
 from modelserve.cache import PredictionCache, cached
@@ -25,9 +26,14 @@ from modelserve.errors import (
     Stuck,
 )
 from modelserve.loader import ModelLoader
+from modelserve.pool import ModelPool
 from modelserve.predictor import Health, awarm, describe, health, inline, predictor, warm
+from modelserve.replicas import Replicas
 from modelserve.request import Request, Stamp, current_request, request
 from modelserve.splitter import Assignment, HashSplit, TrafficSplitter, Variant
+
+if TYPE_CHECKING:
+    from modelserve.placement import Device, DevicePlacer, devices
 
 __all__ = [
     "AsList",
@@ -36,17 +42,21 @@ __all__ = [
     "BadOutput",
     "Closed",
     "DeadlineExceeded",
+    "Device",
+    "DevicePlacer",
     "DynamicBatcher",
     "Forked",
     "HashSplit",
     "Health",
     "ModelLoadError",
     "ModelLoader",
+    "ModelPool",
     "ModelServeError",
     "NestingError",
     "Overloaded",
     "Pad",
     "PredictionCache",
+    "Replicas",
     "Request",
     "Stack",
     "Stamp",
@@ -58,6 +68,7 @@ __all__ = [
     "cached",
     "current_request",
     "describe",
+    "devices",
     "health",
     "inline",
     "predictor",
@@ -67,3 +78,12 @@ __all__ = [
 ]
 
 logging.getLogger(__name__).addHandler(logging.NullHandler())
+
+
+def __getattr__(name: str) -> Any:
+    """Import what most services never need when it is asked for."""
+    if name in {"Device", "DevicePlacer", "devices"}:
+        from modelserve import placement
+
+        return getattr(placement, name)
+    raise AttributeError(f"module 'modelserve' has no attribute {name!r}")

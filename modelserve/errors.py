@@ -63,7 +63,8 @@ class Overloaded(ModelServeError, RuntimeError):
     """More work than the bounds allow; nothing was accepted.
 
     ``retry_after`` is the time in seconds after which room is expected, or None if unknown;
-    ``reason`` is one word for why: of a batcher, "full" or "bytes" of its queue, or "late".
+    ``reason`` is one word for why: of a batcher, "full" or "bytes" of its queue, or "late"; of a
+    pool, "leased", "residency" or "room".
 
     >>> Overloaded("the queue is full", retry_after=0.2, reason="full").retry_after
     0.2
@@ -211,3 +212,19 @@ def from_model(error: BaseException, where: str) -> Exception:
     wrapped = RuntimeError(f"{where} raised {type(error).__name__}: {error}")
     wrapped.__cause__ = error
     return wrapped
+
+
+NO_MEMORY = ("out of memory", "allocate memory", "not enough memory")
+"""Of CUDA, of ONNX Runtime and torch on a CPU, and of torch on Windows."""
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether a model failed since it took more memory than there is.
+
+    Told without importing anybody: torch has a class for it, ONNX Runtime and CUDA say so in words.
+    """
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    ort = type(error).__module__.startswith("onnxruntime")
+    text = str(error).lower() if ort or isinstance(error, RuntimeError) else ""
+    return any(words in text for words in NO_MEMORY)

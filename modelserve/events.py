@@ -11,10 +11,19 @@ it raises is logged and never reaches a caller.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
-from typing import NamedTuple, TypeAlias
+from collections.abc import Callable, Mapping
+from typing import Literal, NamedTuple, TypeAlias
 
-__all__ = ["BatchDone", "Event", "Hook", "LoadFailed", "Loaded", "Retired"]
+__all__ = [
+    "Admitted",
+    "BatchDone",
+    "Event",
+    "Evicted",
+    "Hook",
+    "LoadFailed",
+    "Loaded",
+    "Retired",
+]
 
 _log = logging.getLogger("modelserve")
 
@@ -68,7 +77,32 @@ class BatchDone(NamedTuple):
     error: BaseException | None
 
 
-Event: TypeAlias = Loaded | LoadFailed | Retired | BatchDone
+class Admitted(NamedTuple):
+    """A pool loaded a model; bytes by memory space, as they were expected and as they are.
+
+    >>> Admitted("ranker", {"cpu": 100}, {"cpu": 143}, 0.5).nbytes
+    {'cpu': 143}
+    """
+
+    part: str
+    expected: Mapping[str, int]
+    nbytes: Mapping[str, int]
+    seconds: float
+
+
+class Evicted(NamedTuple):
+    """A pool let a model go: for another's sake ("room"), idle for too long, asked to, or closed.
+
+    >>> Evicted("ranker", {"cpu": 143}, "room").reason
+    'room'
+    """
+
+    part: str
+    nbytes: Mapping[str, int]
+    reason: Literal["room", "idle", "asked", "closed"]
+
+
+Event: TypeAlias = Loaded | LoadFailed | Retired | BatchDone | Admitted | Evicted
 Hook: TypeAlias = Callable[[Event], object]
 
 

@@ -6,7 +6,16 @@ from typing import get_args
 import pytest
 
 from modelserve import events
-from modelserve.events import BatchDone, Event, Loaded, LoadFailed, Retired, tell
+from modelserve.events import (
+    Admitted,
+    BatchDone,
+    Event,
+    Evicted,
+    Loaded,
+    LoadFailed,
+    Retired,
+    tell,
+)
 from modelserve.testing import EventLog
 
 ALL = [
@@ -14,6 +23,8 @@ ALL = [
     LoadFailed("ranker", OSError("gone"), 0.1),
     Retired("ranker", "v1"),
     BatchDone("ranker", 32, 0.001, 0.004, None),
+    Admitted("ranker", {"cpu": 100}, {"cpu": 143}, 0.5),
+    Evicted("ranker", {"cpu": 143}, "room"),
 ]
 
 

@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from modelserve.batcher._item import Batch, BatchNote, Item, Loops, Ran, Sinks, answer, fail
-from modelserve.errors import BadOutput, DeadlineExceeded, ModelServeError, from_model, own
+from modelserve.errors import (
+    BadOutput,
+    DeadlineExceeded,
+    ModelServeError,
+    from_model,
+    is_out_of_memory,
+    own,
+)
 from modelserve.events import BatchDone, tell
 from modelserve.request import Request, bounded_scope, in_scope, shared_scope
 
@@ -265,22 +272,6 @@ class Runs:
                 if facts:
                     scope.trail.extend(facts)
                 scope.trail.append(BatchNote(ran, at))
-
-
-NO_MEMORY = ("out of memory", "allocate memory", "not enough memory")
-"""Of CUDA, of ONNX Runtime and torch on a CPU, and of torch on Windows."""
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether a model failed since a batch took more memory than there is.
-
-    Told without importing anybody: torch has a class for it, ONNX Runtime and CUDA say so in words.
-    """
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
-        return True
-    ort = type(error).__module__.startswith("onnxruntime")
-    text = str(error).lower() if ort or isinstance(error, RuntimeError) else ""
-    return any(words in text for words in NO_MEMORY)
 
 
 def run(core: Core, runs: Runs) -> None:

@@ -182,10 +182,15 @@ class Tally:
         self._emptied.append(sink)
         self._tell()
 
-    def _tell(self) -> None:
+    def is_empty(self) -> bool:
+        """Whether no call is in progress, on any loop that has not closed."""
         for loop in list(self._inside):
             if loop.is_closed():  # its calls went with it
                 self._inside.pop(loop, None)
+        return not self._inside
+
+    def _tell(self) -> None:
+        self.is_empty()
         while not self._inside and self._emptied:
             with contextlib.suppress(IndexError):  # another thread told the last
                 deliver([(self._emptied.pop(), None, None)])

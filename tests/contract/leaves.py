@@ -58,6 +58,20 @@ class Source:
         return self.model
 
 
+class Giving:
+    """A factory of one predictor, whatever it is asked for."""
+
+    def __init__(self, made):
+        self.made = made
+
+    def __call__(self, name):
+        return self.made
+
+
+def ten_bytes(_):
+    return 10
+
+
 class Hiding:
     """A function that calls a predictor, which cannot be seen from outside."""
 

@@ -9,7 +9,17 @@ import pytest
 
 import modelserve as ms
 from modelserve.testing import GatedPredictor
-from tests.contract.leaves import AsyncBatch, Awaited, Batch, Hiding, Loading, Source, answer
+from tests.contract.leaves import (
+    AsyncBatch,
+    Awaited,
+    Batch,
+    Giving,
+    Hiding,
+    Loading,
+    Source,
+    answer,
+    ten_bytes,
+)
 
 
 class Traffic(NamedTuple):
@@ -89,6 +99,14 @@ def loader_counts(t):
     return {"version": "1", "loads": 1, "failures": 0}
 
 
+def pooled_counts(t):
+    return {"calls": t.calls, "loads": 1, "nbytes": 10}
+
+
+def call_counts(t):
+    return {"calls": t.calls}
+
+
 def batcher_counts(t):
     never = dict.fromkeys(("queued", "expired", "abandoned", "refused"), 0)
     return {"calls": t.calls, "items": t.calls, "errors": t.errors} | never
@@ -112,7 +130,10 @@ OVER_CACHE = {
 }
 FUNCTION = {"counts": function_counts, "parts": ()}
 LOADER = {"counts": loader_counts, "parts": ()} | OVER_LOADER
-BATCHER = {"counts": batcher_counts, "not_below": {"DynamicBatcher"}} | OVER_BATCHER
+POOLED = {"counts": pooled_counts, "parts": ()}
+REPLICAS = {"counts": call_counts, "parts": ("0", "1"), "facts": {"replica"}}
+BELOW_BATCHER = {"not_below": {"DynamicBatcher"}}
+BATCHER = {"counts": batcher_counts} | BELOW_BATCHER | OVER_BATCHER
 CACHE = {"counts": cache_counts, "shares": "flight"} | OVER_CACHE
 SPLITTER = {
     "counts": splitter_counts,
@@ -135,6 +156,14 @@ def using(p):
 
 def load(model, name="answer"):
     return ms.ModelLoader(Source(model), name=name)
+
+
+def pooled(made):
+    return ms.ModelPool(Giving(made), budget=100, weigh=ten_bytes)["answer"]
+
+
+def twice(f):
+    return ms.Replicas(f, f, name="twice")
 
 
 def batch(predict):
@@ -177,6 +206,19 @@ CASES = [
     case("using-batcher", lambda f: using(batched(f)), OVER_BATCHER, FUNCTION, USING),
     case("using-cache", lambda f: using(cache(f)), CACHE, FUNCTION, USING),
     case("loader", load, LOADER),
+    case("pooled-function", pooled, POOLED),
+    case("async-pooled-function", pooled, POOLED, ASYNC),
+    case("pooled-loader", lambda f: pooled(load(f)), OVER_LOADER, POOLED),
+    case("pooled-batcher", lambda f: pooled(batched(f)), OVER_BATCHER, POOLED, BELOW_BATCHER),
+    case("replicas", twice, REPLICAS),
+    case("async-replicas", twice, REPLICAS, ASYNC),
+    case(
+        "replica-of-a-loader",
+        lambda f: ms.Replicas(load(f), name="once"),
+        OVER_LOADER,
+        REPLICAS,
+        {"parts": ("0",)},
+    ),
     case("batcher", batched, BATCHER),
     case("async-batcher", async_batched, BATCHER, ASYNC),
     case("batcher-over-loader", lambda f: batch(load(Batch(f))), OVER_LOADER, BATCHER),

@@ -1,0 +1,135 @@
+"""The way into a model of a pool: it is there when one has come in, and stays until one leaves."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, final
+
+from modelserve.predictor import Counter, Primitive, ThreadSink, aio, running_loop
+from modelserve.request import current
+
+if TYPE_CHECKING:
+    from asyncio import AbstractEventLoop
+    from types import TracebackType
+
+    from modelserve.pool._engine import Engine
+    from modelserve.pool._seat import Seat
+
+
+class Door:
+    """How callers come into one model."""
+
+    __slots__ = ("_blocked", "_engine", "_seat")
+
+    def __init__(self, engine: Engine, seat: Seat, blocked: Counter) -> None:
+        self._engine = engine
+        self._seat = seat
+        self._blocked = blocked
+
+    def enter(self, calls: int) -> Primitive[Any, Any]:
+        """Count so many calls in, or a lease if none; wait while the model is loaded.
+
+        What was counted in is counted out by :meth:`leave`.
+        """
+        live = self._try(calls)
+        if live is None:
+            self._count_miss(calls)
+            if running_loop() is not None:
+                self._blocked.add()
+        while live is None:
+            sink = ThreadSink()
+            self._engine.begin(self._seat, sink)
+            sink.wait(current(), self._seat.name)
+            live = self._try(calls)
+        return live
+
+    async def aenter(self, calls: int, loop: AbstractEventLoop) -> Primitive[Any, Any]:
+        """Come in like :meth:`enter`, without blocking the event loop; leave by :meth:`aleave`."""
+        live = self._try(calls, loop)
+        if live is None:
+            self._count_miss(calls)
+        while live is None:
+            sink = aio.sink()
+            self._engine.begin(self._seat, sink)
+            await aio.wait(sink.future, current(), self._seat.name)
+            live = self._try(calls, loop)
+        return live
+
+    def _count_miss(self, calls: int) -> None:
+        if calls:
+            self._seat.misses.add()
+
+    def _try(self, calls: int, loop: AbstractEventLoop | None = None) -> Primitive[Any, Any] | None:
+        seat = self._seat
+        with self._engine.lock:  # who dismisses holds it too
+            if seat.live is None:
+                return None
+            seat.leases += not calls
+            for _ in range(calls):
+                next(seat.enter)
+            if loop is not None and calls:
+                seat.awaited.enter(loop)
+                for _ in range(calls):
+                    next(seat.exit)
+            return seat.live
+
+    def leave(self, calls: int) -> None:
+        """Count out what was counted in."""
+        seat = self._seat
+        seat.used = self._engine.settings.clock()
+        with self._engine.lock:
+            for _ in range(calls):
+                next(seat.exit)
+            seat.leases -= not calls
+            seat.tell()
+
+    def aleave(self, calls: int, loop: AbstractEventLoop) -> None:
+        """Count out what :meth:`aenter` counted in."""
+        if not calls:
+            self.leave(0)
+            return
+        seat = self._seat
+        seat.used = self._engine.settings.clock()
+        seat.awaited.leave(loop)
+        if seat.live is None:
+            seat.tell()
+
+
+@final
+class Lease:
+    """A model that stays in memory while a ``with`` block lasts. Made by ``pool.lease(name)``.
+
+    >>> import modelserve as ms
+    >>> pool = ms.ModelPool(lambda name: str.upper, budget=1_000, weigh=lambda p: 10)
+    >>> with pool.lease("shout") as shout:
+    ...     shout("a"), pool.evict("shout")
+    ('A', False)
+    """
+
+    def __init__(self, door: Door) -> None:
+        self._door = door
+
+    def __enter__(self) -> Primitive[Any, Any]:
+        """Load the model if it is not there, and keep it."""
+        return self._door.enter(0)
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Keep it no longer."""
+        self._door.leave(0)
+
+    async def __aenter__(self) -> Primitive[Any, Any]:
+        """Load the model if it is not there, without blocking the event loop, and keep it."""
+        return await self._door.aenter(0, aio.here())
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Keep it no longer."""
+        self._door.leave(0)

@@ -1,0 +1,173 @@
+"""One model of a pool: who calls it, what it weighs, and what is done with it now."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import threading
+from collections.abc import Mapping
+from typing import Any
+
+from modelserve.predictor import Counter, Primitive, Sink, Tally, walk
+from modelserve.request import Stamp
+
+_log = logging.getLogger("modelserve")
+NOTHING: Mapping[str, int] = {}
+PAUSE, LONGEST_PAUSE = 1.0, 60.0
+"""Seconds for which a model evicts nobody after a load that failed, and at most after several."""
+
+
+class Seat:
+    """What a pool knows of one model.
+
+    ``live`` is its predictor while it may be called. A caller counts itself in and then looks at
+    ``live`` again; who lets the model go clears ``live`` and then looks at the counts: so at least
+    one of the two sees the other, without a lock.
+    """
+
+    __slots__ = (
+        "awaited",
+        "calls",
+        "cost",
+        "drained",
+        "ends",
+        "enter",
+        "error",
+        "exit",
+        "guessed",
+        "leases",
+        "live",
+        "loading",
+        "loads",
+        "misses",
+        "name",
+        "nbytes",
+        "opens",
+        "part",
+        "pause",
+        "pinned",
+        "promised",
+        "promised_to",
+        "retry_at",
+        "since",
+        "stamps",
+        "used",
+        "waiting",
+    )
+
+    def __init__(self, name: str, part: Primitive[Any, Any], *, pinned: bool) -> None:
+        self.name = name
+        self.part = part
+        self.pinned = pinned
+        self.live: Primitive[Any, Any] | None = None
+        self.used = self.since = self.cost = 0.0
+        self.nbytes = self.promised = NOTHING
+        self.promised_to = False
+        """Whether anything is promised, were it no bytes."""
+        self.guessed = False
+        """Whether what is promised is all there was, as nothing is known of the model."""
+        self.loading = False
+        """Whether what is promised may be in use."""
+        self.opens = self.loads = 0
+        self.retry_at, self.pause = 0.0, PAUSE
+        self.error: BaseException | None = None
+        """What the last load failed of."""
+        self.stamps: tuple[Stamp, ...] = ()
+        """The versions it had when it was let go."""
+        self.calls = Counter()
+        self.ends = Counter()
+        self.misses = Counter()
+        self.awaited = Tally()
+        """Awaited calls in progress; those of a loop that closes end with it."""
+        self.enter = self.calls.numbers
+        self._arm()
+
+    def _arm(self) -> None:
+        self.ends.numbers = itertools.count(self.calls.read())
+        self.exit = self.ends.numbers
+        self.leases = 0
+        self.waiting: list[Sink] | None = None
+        self.drained: threading.Event | None = None
+
+    def after_fork(self) -> None:
+        """Forget the calls and the loads of threads that the child does not have.
+
+        A model that was being let go stays: nobody is there to close it.
+        """
+        if self.drained is not None:
+            self.live = self.part
+        self.unpromise()
+        self._arm()
+
+    @property
+    def busy(self) -> bool:
+        """Whether calls or leases are in progress."""
+        calls = self.calls.read() - self.ends.read()
+        return calls > 0 or self.leases > 0 or not self.awaited.is_empty()
+
+    def tell(self) -> None:
+        """Tell who waits for the last call that it has ended, if it has."""
+        drained = self.drained
+        if drained is not None and not self.busy:
+            drained.set()
+
+    def dismiss(self) -> None:
+        """Let no more calls in."""
+        self.drained = threading.Event()
+        self.live = None
+        self.tell()
+
+    def unpromise(self) -> None:
+        """Give up what was promised: the load has ended."""
+        self.promised = NOTHING
+        self.promised_to = self.loading = self.guessed = False
+
+    @property
+    def kept(self) -> bool:
+        """Whether it stays, whoever else needs room."""
+        return self.pinned or self.leases > 0
+
+    @property
+    def in_motion(self) -> bool:
+        """Whether it is being loaded or let go."""
+        return self.waiting is not None or self.drained is not None
+
+    def admit(self, nbytes: Mapping[str, int], now: float, seconds: float) -> None:
+        """Let callers in."""
+        self.nbytes = nbytes
+        self.since = self.used = now
+        self.cost = (self.loads * self.cost + seconds) / (self.loads + 1)
+        self.loads += 1
+        self.error, self.pause = None, PAUSE
+        fresh = self._versions()
+        for stamp in self.stamps:
+            if stamp not in fresh:  # it came back as another version
+                stamp.retire()
+        self.stamps = ()
+        self.live = self.part
+
+    def fail(self, error: BaseException, now: float) -> None:
+        """Remember a failure: for a while, longer each time, trying anew may evict nobody."""
+        self.error = error
+        self.retry_at = now + self.pause
+        self.pause = min(2 * self.pause, LONGEST_PAUSE)
+
+    def close(self, *, drain: bool, returns: bool = True) -> None:
+        """Close the predictor; if it ``returns``, its versions count until others take their place.
+
+        So a cache above goes on answering for a model that is out for want of room: were its
+        stamps retired, every answer would bring the model back.
+        """
+        self.stamps = self.stamps or self._versions()
+        while self.opens:
+            self.opens -= 1
+            try:
+                self.part.close(drain=drain)
+            except Exception:  # noqa: BLE001 - its memory counts as free all the same
+                _log.exception("closing %r raised", self.name)
+        for stamp in self.stamps if returns else ():
+            stamp.retired = 0
+
+    def _versions(self) -> tuple[Stamp, ...]:
+        stamps = (node.part.stamp() for node in walk(self.part))
+        return tuple(stamp for stamp in stamps if stamp is not None)

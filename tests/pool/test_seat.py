@@ -1,0 +1,66 @@
+"""The books of one model: at least one of who leaves and who lets go sees the other."""
+
+import itertools
+
+import modelserve as ms
+from modelserve.pool._seat import LONGEST_PAUSE, PAUSE, Seat
+
+
+def seat():
+    made = Seat("a", ms.predictor(str.upper), pinned=False)
+    made.live = made.part
+    return made
+
+
+class LeavesMeanwhile:
+    """Counts of ends, as they were before the last caller leaves at this very moment."""
+
+    def __init__(self, seat):
+        self.seat = seat
+        self.numbers = itertools.count()
+        self.ended = 0
+
+    def read(self):
+        ended, self.ended = self.ended, 1
+        if not ended and self.seat.live is None:
+            self.seat.tell()
+        return ended
+
+
+def test_a_caller_who_leaves_while_it_is_looked_for_tells_that_it_has_left():
+    one = seat()
+    next(one.enter)
+    one.ends = LeavesMeanwhile(one)
+    one.dismiss()
+
+    assert one.drained.is_set()
+
+
+def test_who_is_let_go_without_calls_is_drained_at_once():
+    one = seat()
+    one.dismiss()
+
+    assert one.drained.is_set()
+    assert one.live is None
+
+
+def test_the_pause_after_failures_doubles_up_to_its_longest():
+    one = seat()
+    pauses = []
+    for _ in range(9):
+        one.fail(OSError(), 100.0)
+        pauses.append(one.retry_at - 100.0)
+
+    assert pauses[:3] == [PAUSE, 2 * PAUSE, 4 * PAUSE]
+    assert pauses[-1] == LONGEST_PAUSE
+    one.admit({"all": 1}, 100.0, 1.0)
+    one.fail(OSError(), 100.0)
+    assert one.retry_at == 100.0 + PAUSE
+
+
+def test_the_pause_stays_at_its_longest_however_often_a_load_fails():
+    one = seat()
+    for _ in range(5_000):
+        one.fail(OSError(), 0.0)
+
+    assert one.retry_at == LONGEST_PAUSE
