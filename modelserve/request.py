@@ -256,11 +256,10 @@ def request(  # noqa: PLR0913 - each is one word of what a caller asks for
     outer = current()
     scope = Request(clock or time.monotonic) if outer is None else _within(outer, clock)
     if timeout is not None and timeout != math.inf:
-        deadline = scope.clock() + timeout
-        if deadline != deadline:  # noqa: PLR0124 - NaN
+        if timeout != timeout:  # noqa: PLR0124 - NaN
             raise ValueError("timeout is NaN: pass seconds, or None for no limit")
         scope.plain = False
-        scope._deadline = min(scope._deadline, deadline)  # noqa: SLF001 - its own kind
+        scope._deadline = min(scope._deadline, scope.clock() + timeout)  # noqa: SLF001 - its own
     if unit is not None:
         scope.unit = unit
     if id is not None:

@@ -127,7 +127,8 @@ class Quantiles:
         values = _floats(self._raw)
         if self._ends:
             ends, counts = zip(*self._ends, strict=True)
-            lasted = np.repeat(_floats(ends), counts) - _floats(self._starts)
+            with np.errstate(invalid="ignore"):  # of a clock that says infinity
+                lasted = np.repeat(_floats(ends), counts) - _floats(self._starts)
             values = np.concatenate([values, lasted])
         if not len(values):
             return

@@ -196,16 +196,18 @@ class DynamicBatcher(Primitive[In, Out]):
         scope = current()
         loop = aio.here()
         future: asyncio.Future[Out] = loop.create_future()
-        if scope is None and self._stage(x, future, loop):
-            return await future
-        left = self._push(x, future, loop, scope)
+        left = math.inf
+        if scope is not None:
+            left = self._push(x, future, loop, scope)
+        elif not self._stage(x, future, loop):
+            self._queues.admit(x, future, loop)
         if scope is None or left == math.inf:
             return await future
         kept = aio.keep(future, scope, self.name, left)
         try:
             return await future
         finally:
-            kept.pop(future, None)
+            aio.forget(kept, future)
 
     def submit(self, x: In, /) -> Future[Out]:
         """Queue one item and return at once; cancelling the future abandons the item.

@@ -154,9 +154,12 @@ class Core:
                 return None, pause
             calls = list(map(deque.popleft, repeat(staged, count)))
             batch = Batch(calls)
-            left = True in [sink.done() for sink in batch.sinks]
-            alike = batch.lanes.count(batch.lanes[0]) == count and not left
-            if alike and (batch.plain or self._all_in_time(batch, now)):
+            try:
+                ready = self._is_ready(batch, now)
+            except BaseException:  # of lanes that cannot be compared: somebody must tell them
+                staged.extendleft(reversed(calls))
+                raise
+            if ready:
                 waited = 0 < self.settings.max_wait <= now - came
                 if waited:
                     lanes.held(alone=count == 1 and not staged)
@@ -168,6 +171,12 @@ class Core:
             staged.extendleft(reversed(calls))
         self.door.stage(queue, busy=self.running > 0)
         return None, 0.0
+
+    def _is_ready(self, batch: Batch, now: float) -> bool:
+        """Say whether all can run together, are waited for and will be in time."""
+        alike = batch.lanes.count(batch.lanes[0]) == batch.size
+        left = True in [sink.done() for sink in batch.sinks]
+        return alike and not left and (batch.plain or self._all_in_time(batch, now))
 
     def _all_in_time(self, batch: Batch, now: float) -> bool:
         """Say whether all can probably be answered before their time is over."""
@@ -245,7 +254,7 @@ class Core:
         form, counts, size = self.settings.form, self.counts, batch.size
         self.running -= size
         if not failed:
-            self._usual = (form.measure(batch.items) if form.measures else size) * batch.copies
+            self._usual = form.taken(batch) * batch.copies
             self.pace.costs.observe(self._usual, seconds)
             self.reruns.refill()
         if warming:
@@ -308,9 +317,9 @@ class Core:
         queue.wake()
 
     def _clear(self, queue: Queue) -> list[Item]:
-        self.door.stage(queue, busy=False)
         items = queue.lanes.clear()
         self.door.leave(items)
+        items += self.door.unstage(queue)
         guests = self.door.dismiss(queue)
         for other in self.door.seat():
             other.wake()

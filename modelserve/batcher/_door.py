@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal, NamedTuple, NoReturn, Protocol
 
-from modelserve.batcher._item import Item
+from modelserve.batcher._item import Item, new_item
 from modelserve.errors import Closed, Overloaded, Stuck, own
 
 if TYPE_CHECKING:
@@ -117,9 +117,17 @@ class Door:
         staged = queue.staged
         look = False
         while staged:
-            item = Item(*staged.popleft())
+            item = new_item(staged.popleft())
             look |= self._seat(item, queue, busy=busy or item.at < self.ran_until)
         return look
+
+    def unstage(self, queue: Queue) -> list[Item]:
+        """Take out what was staged, without a look at its lanes, which may not be comparable."""
+        items: list[Item] = []
+        while queue.staged:
+            items.append(new_item(queue.staged.popleft()))
+        self._counts.calls += len(items)
+        return items
 
     def enter(self, item: Item, queue: Queue, seated: Sink | None, *, busy: bool) -> bool:
         """Queue a call, or have it wait for room; say whether somebody should look.

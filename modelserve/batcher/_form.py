@@ -14,7 +14,7 @@ from modelserve.errors import BadInput
 
 if TYPE_CHECKING:
     from modelserve._policy.costs import Costs
-    from modelserve.batcher._item import Item
+    from modelserve.batcher._item import Batch, Item
     from modelserve.batcher._layout import Layout
 
 SCALARS = frozenset({int, float, bool, type(None)})
@@ -93,6 +93,10 @@ class Form:
         if self.sized:
             most = int(most // max(1.0, self._padded(self.size(x))))
         return sorted({1, max(1, most)})
+
+    def taken(self, batch: Batch) -> float:
+        """Measure a run as costs do."""
+        return self.measure(batch.items) if self.measures else batch.size
 
     def bounded(self, items: Sequence[Item]) -> float:
         """Measure a batch as ``limit`` does."""

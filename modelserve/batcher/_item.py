@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Callable, Hashable, Iterable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from modelserve.predictor import running_loop
@@ -58,6 +59,10 @@ class Item(Call):
     __hash__ = object.__hash__
 
 
+new_item: Callable[[Fields], Item] = partial(tuple.__new__, Item)
+"""Make an item of the fields of a call, in half the time that the class takes."""
+
+
 class Batch:
     """The calls of one run, field by field, since what they share is asked of all at once.
 
@@ -92,7 +97,7 @@ class Batch:
     @property
     def items(self) -> list[Item]:
         """The calls one by one."""
-        return [call if isinstance(call, Item) else Item(*call) for call in self._calls]
+        return [call if isinstance(call, Item) else new_item(call) for call in self._calls]
 
     @property
     def known(self) -> bool:

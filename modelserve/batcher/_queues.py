@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from modelserve._policy.lines import Rank
 from modelserve.batcher._core import Core
 from modelserve.batcher._form import SCALARS, nbytes
-from modelserve.batcher._item import Item
+from modelserve.batcher._item import Item, new_item
 from modelserve.batcher._layout import AsList, Stack
 from modelserve.batcher._workers import Workers
 from modelserve.errors import NestingError
@@ -54,16 +54,30 @@ class Queues:
         Returns the seconds that its caller has left, NaN where that may change. Raises Closed,
         Overloaded, DeadlineExceeded, NestingError, and what the layout raises for a bad item.
         """
-        if scope is None and self.stage(x, sink, loop):
+        if scope is None:
+            if not self.stage(x, sink, loop):
+                self.admit(x, sink, loop, seated=seated)
             return math.inf
         at = self._clock()
-        due = math.inf if scope is None else self._due(scope, at)
-        ranked = scope is None or scope.priority or scope.tenant
-        if ranked or not self.stage(x, sink, loop, scope, due):
-            item = self._measured(Item(x, sink, loop, at, self._lane(x), scope, due))
-            item.waits = seated is not None or not isinstance(sink, FutureSink)
-            self._enter(item, seated)
+        due = self._due(scope, at)
+        if scope.priority or scope.tenant or not self.stage(x, sink, loop, scope, due):
+            self.admit(x, sink, loop, scope, due, seated=seated)
         return due - at
+
+    def admit(  # noqa: PLR0913 - the fields of a call
+        self,
+        x: Any,
+        sink: Any,
+        loop: AbstractEventLoop | None,
+        scope: Request | None = None,
+        due: float = math.inf,
+        *,
+        seated: Sink | None = None,
+    ) -> None:
+        """Queue a call after a closer look. Raises what ``push`` does."""
+        item = self._measured(new_item((x, sink, loop, self._clock(), self._lane(x), scope, due)))
+        item.waits = seated is not None or not isinstance(sink, FutureSink)
+        self._enter(item, seated)
 
     def push_warm(
         self,
@@ -181,13 +195,14 @@ def _stager(
         Raises what the layout raises for a bad item.
         """
         queue = workers or loops.get(loop)
-        if (
-            queue is None
-            or door.queued + len(queue.staged) >= door.bound
-            or (x.__class__ not in SCALARS and nbytes(x) > door.small)
+        if queue is None or not door.bound:
+            return False
+        call = (x, sink, loop, clock(), lane(x), scope, due)  # by the user's code, so before a look
+        if door.queued + len(queue.staged) >= door.bound or (
+            x.__class__ not in SCALARS and nbytes(x) > door.small
         ):
             return False
-        queue.staged.append((x, sink, loop, clock(), lane(x), scope, due))
+        queue.staged.append(call)
         if queue.idle:
             queue.attend()
         return True

@@ -91,7 +91,7 @@ class Runs:
             self.scope = core.nobody if batch.plain else self._scope_of(batch)
             if core.settings.slo is not None:
                 with core.lock:
-                    core.pace.began(self, self.started, core.settings.form.measure(batch.items))
+                    core.pace.began(self, self.started, core.settings.form.taken(batch))
         except BaseException:
             self._left.append(batch)
             raise

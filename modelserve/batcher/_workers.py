@@ -58,7 +58,7 @@ class Workers:
     def attend(self) -> None:
         """See to it that what was staged is run."""
         core = self.core
-        if self._holds and not self.lanes.size and len(self.staged) < core.limit:
+        if not self._is_due():
             return
         with core.lock:
             look = len(self.staged) > 0
@@ -165,13 +165,17 @@ class Workers:
                     self._holds = pause < math.inf
                 self.idle = True
                 # asked after idle was set: by one who saw it was not
-                more = len(self.staged) >= (core.limit if self._holds else 1)
-                start = more and self._call()
+                start = self._is_due() and self._call()
         if gone:
             core.dismiss(gone)
         if start:
             self._start()
         return batch, pause
+
+    def _is_due(self) -> bool:
+        """Say whether somebody should look at what is staged, though a worker may be held back."""
+        held = self._holds and not self.lanes.size
+        return len(self.staged) >= (self.core.limit if held else 1)
 
     def broke(self, error: BaseException) -> None:
         """Leave nobody waiting for a worker that ends of an error; the next call starts another."""

@@ -6,13 +6,12 @@ Deadlines of a loop's callers are kept by one wheel: one timer a loop, not one a
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import heapq
 import math
 import weakref
 from collections.abc import Awaitable, Callable, Coroutine
 from contextvars import Context
-from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, cast
 
 from modelserve.errors import DeadlineExceeded
 from modelserve.predictor._waiting import LONGEST, LoopSink
@@ -28,8 +27,8 @@ TICK = 0.005
 
 
 Waiter: TypeAlias = "asyncio.Future[Any] | asyncio.Timeout"
-Kept: TypeAlias = "dict[Waiter, tuple[Request, str]]"
-"""Who waits, with the request that has the deadline, and for what."""
+Kept: TypeAlias = "dict[Waiter, tuple[Request, str] | Kept]"
+"""Who waits, with the request that has the deadline, and for what; or where they are kept now."""
 
 
 class Wheel:
@@ -43,7 +42,7 @@ class Wheel:
     def keep(self, waiter: Waiter, scope: Request, name: str, remaining: float, now: float) -> Kept:
         """Let a caller go after so many seconds, on the loop that runs here.
 
-        Returns what it is to be taken out of when it waits no longer.
+        Returns what it is to be forgotten from when it waits no longer.
         """
         tick = int((now + min(remaining, LONGEST)) / TICK) + 1
         waiting = self._ticks.get(tick)
@@ -63,30 +62,36 @@ class Wheel:
 
     def _turn(self, due: int) -> None:
         self._timer = None
-        passed: Kept = {}
+        passed: list[Kept] = []
         while self._heap and self._heap[0] <= due:
-            passed |= self._ticks.pop(heapq.heappop(self._heap))
+            passed.append(self._ticks.pop(heapq.heappop(self._heap)))
+        for kept in passed:
+            self._look(kept)
+        if self._heap:
+            self._wind()
+
+    def _look(self, kept: Kept) -> None:
+        """Let those go whose time is over; keep the others elsewhere, and say there where."""
         now = asyncio.get_running_loop().time()
-        for waiter, (scope, name) in passed.items():
+        for waiter, what in kept.items():
+            scope, name = cast("tuple[Request, str]", what)
             try:
                 remaining = scope.remaining()
             except Exception:  # noqa: BLE001 - of one caller's clock; others have theirs
                 remaining = 0.0
             if remaining > 0:
-                self.keep(waiter, scope, name, remaining, now)
-            else:
-                _let_go(waiter, name)
-        if self._heap:
-            self._wind()
+                kept[waiter] = self.keep(waiter, scope, name, remaining, now)
+            elif isinstance(waiter, asyncio.Timeout):
+                waiter.reschedule(-math.inf)
+            elif not waiter.done():
+                waiter.set_exception(_late(name))
 
 
-def _let_go(waiter: Waiter, name: str) -> None:
-    """End a wait at its deadline, unless it has ended since that was raised."""
-    if isinstance(waiter, asyncio.Timeout):
-        with contextlib.suppress(RuntimeError):
-            waiter.reschedule(-math.inf)
-    elif not waiter.done():
-        waiter.set_exception(_late(name))
+def forget(kept: Kept, waiter: Waiter) -> None:
+    """Take out one who waits no longer, wherever it is kept now."""
+    what = kept.pop(waiter, None)
+    while isinstance(what, dict):
+        what = what.pop(waiter, None)
 
 
 _wheels: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, weakref.ref[Wheel]]
@@ -96,9 +101,9 @@ _last: tuple[Callable[[], object], Callable[[], Wheel | None]] = (lambda: None, 
 
 
 def _wheel(loop: asyncio.AbstractEventLoop) -> Wheel:
-    """Return the wheel of a loop, kept alive by its timer and its callers alone.
+    """Return the wheel of a loop, kept alive by its timer alone.
 
-    Both know the loop: a wheel that were kept here would keep every loop that ever ran.
+    That knows the loop: a wheel that were kept here would keep every loop that ever ran.
     """
     global _last  # noqa: PLW0603 - a cache of one, replaced as a whole
     asked, found = _last
@@ -120,7 +125,7 @@ def _late(name: str) -> DeadlineExceeded:
 def keep(future: asyncio.Future[Any], scope: Request, name: str, remaining: float) -> Kept:
     """Have a future fail at the deadline in force, if it waits then; NaN: ask how far away that is.
 
-    Returns what it is to be taken out of when it was awaited.
+    Returns what it is to be forgotten from when it was awaited.
     """
     if math.isnan(remaining):
         remaining = scope.remaining()
@@ -141,7 +146,7 @@ async def wait(future: asyncio.Future[T], scope: Request | None, name: str) -> T
     try:
         return await future
     finally:
-        kept.pop(future, None)
+        forget(kept, future)
 
 
 async def settles(sink: LoopSink, timeout: float | None) -> bool:
@@ -163,7 +168,7 @@ async def within(awaitable: Awaitable[T], scope: Request | None, name: str) -> T
             try:
                 return await awaitable
             finally:
-                kept.pop(limit, None)
+                forget(kept, limit)
     except TimeoutError:
         if limit.expired():
             raise _late(name) from None

@@ -23,8 +23,9 @@ class LazyModule(Loaded):
     def __getattr__(self, attribute: str) -> Any:
         """Import the module, and find its names here from then on."""
         module = importlib.import_module(self._name)
-        vars(self).update(vars(module))
-        self.__class__ = Loaded  # type: ignore[assignment] # of the same layout
+        if not getattr(module.__spec__, "_initializing", False):  # as in the midst of its import
+            vars(self).update(vars(module))
+            self.__class__ = Loaded  # type: ignore[assignment] # of the same layout
         return getattr(module, attribute)
 
 

@@ -58,6 +58,13 @@ def test_what_ends_together_lasted_as_long_as_since_it_began(spans):
     assert (times.count, times.sum) == (lasted.count, pytest.approx(lasted.sum))
 
 
+def test_a_clock_that_says_infinity_counts_as_no_time():
+    times = Quantiles()
+    times.since(math.inf, [math.inf, 1.0])
+
+    assert (times.count, times.min, times.max) == (2, 0.0, math.inf)
+
+
 def test_as_many_as_come_together_are_counted_however_many():
     times = Quantiles()
     for _ in range(3):

@@ -231,6 +231,20 @@ def test_a_worker_that_is_held_back_is_called_when_one_of_many_lanes_is_full():
     assert workers._take(place)[0].lanes == ("a", "a")
 
 
+def test_what_fills_a_lane_just_when_a_worker_is_held_back_for_it_is_run():
+    workers = parts(max_wait=60.0, clock=FakeClock())
+    place = Place(workers)
+    place.lock.acquire()
+    workers._alive = 1
+    stage(workers, "a")
+    workers.core.door.stage(workers, busy=False)
+    wait = workers.lanes.wait
+    workers.lanes.wait = lambda now: [wait(now), stage(workers, "a")][0]
+
+    assert workers._take(place) == (None, 60.0)
+    assert not place.lock.locked()
+
+
 def test_what_fills_a_batch_just_when_a_worker_is_held_back_is_run():
     workers = parts(max_wait=60.0, clock=FakeClock())
     hold = workers.lanes.hold

@@ -71,20 +71,20 @@ BUGS = [
     ),
     Bug(
         CORE,
-        "alike = batch.lanes.count(batch.lanes[0]) == count and not left",
-        "alike = batch.lanes.count(batch.lanes[0]) == count",
+        "return alike and not left and (batch.plain",
+        "return alike and (batch.plain",
         "who has left runs all the same, if nothing else is special",
     ),
     Bug(
         CORE,
-        "alike = batch.lanes.count(batch.lanes[0]) == count and not left",
-        "alike = not left",
+        "return alike and not left and (batch.plain",
+        "return not left and (batch.plain",
         "items of other shapes are joined with those that came with them",
     ),
     Bug(
         CORE,
-        "            staged.extendleft(reversed(calls))",
-        "            staged.extendleft(calls)",
+        "            staged.extendleft(reversed(calls))\n        self.door.stage",
+        "            staged.extendleft(calls)\n        self.door.stage",
         "what cannot be cut as it came is put back the wrong way round",
     ),
     Bug(

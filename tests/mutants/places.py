@@ -23,16 +23,16 @@ BUGS = [
     ),
     Bug(
         WORKERS,
-        "more = len(self.staged) >= (core.limit if self._holds else 1)",
-        "more = False",
+        "start = self._is_due() and self._call()",
+        "start = False",
         "a call that is staged just when the last worker parks is run by nobody",
     ),
     Bug(
         WORKERS,
         "                self.idle = True\n"
         "                # asked after idle was set: by one who saw it was not\n"
-        "                more = len(self.staged) >= (core.limit if self._holds else 1)\n",
-        "                more = len(self.staged) >= (core.limit if self._holds else 1)\n"
+        "                start = self._is_due() and self._call()\n",
+        "                start = self._is_due() and self._call()\n"
         "                self.idle = True\n",
         "a call that is staged between the last look and the parking is run by nobody",
     ),
@@ -244,14 +244,14 @@ BUGS = [
     ),
     Bug(
         QUEUES,
-        "or door.queued + len(queue.staged) >= door.bound\n",
-        "or not door.bound\n",
+        "if door.queued + len(queue.staged) >= door.bound or (",
+        "if (",
         "calls that nothing else stands against fill the queue without a bound",
     ),
     Bug(
         QUEUES,
-        "            or (x.__class__ not in SCALARS and nbytes(x) > door.small)\n",
-        "",
+        "x.__class__ not in SCALARS and nbytes(x) > door.small",
+        "False",
         "large items are not counted",
     ),
     Bug(
