@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib
 import sys
 from collections.abc import Callable
@@ -10,28 +9,47 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol, TypeAlias, cast
 
 from modelserve.errors import ModelLoadError
+from modelserve.formats import _door, _external
+from modelserve.formats._door import identity, pinned
+from modelserve.formats._known import FORMS, Ask, Form, cannot, demand_trust, guess, told
 
-FORMATS = {".onnx": "onnx"}
-"""The module of this folder that reads files of each suffix."""
+__all__ = [
+    "FORMS",
+    "RUNTIMES",
+    "Artefact",
+    "Fate",
+    "Format",
+    "Runtime",
+    "caller",
+    "find",
+    "identity",
+    "pinned",
+    "read",
+    "runtime",
+]
+
 RUNTIMES = {"onnxruntime": "onnx", "torch": "torch"}
 """The module of this folder that knows the models of each package."""
+VERSION_DIGITS = 16
+"""How many digits of its digest are a file's version."""
 
 Fate: TypeAlias = Literal["keep", "reload", "refuse"]
 """What becomes of a loaded model in a forked child."""
 
 
 class Artefact(NamedTuple):
-    """A model, and the version that its bytes make it or its maker calls it."""
+    """A model, the version that its bytes make it or its maker calls it, and how many were read."""
 
     model: Any
     version: str | None
+    nbytes: int = 0
 
 
 class Format(Protocol):
     """What a module offers that reads files."""
 
-    def load(self, data: bytes) -> Any:
-        """Make a model of a file's bytes. Raises ModelLoadError."""
+    def load(self, data: bytes, ask: Ask) -> Any:
+        """Make a model of a file's bytes. May raise anything."""
         ...
 
 
@@ -51,37 +69,97 @@ class Runtime(Protocol):
         ...
 
 
-def find(path: Path) -> str:
-    """Return the name of the module that reads a file, by its suffix. Raises ModelLoadError."""
-    name = FORMATS.get(path.suffix.lower())
-    if name is None:
-        known = ", ".join(sorted(FORMATS))
+def find(
+    path: Path,
+    *,
+    factory: Callable[[], Any] | None = None,
+    sha256: str | None = None,
+    allow_pickle: bool = False,
+) -> Form:
+    """Return the format of a file, by its suffix, without a look at it.
+
+    Raises ModelLoadError for one that is not known, or not with these options, and ValueError for
+    a ``sha256`` that is no digest.
+    """
+    form = FORMS.get(path.suffix.lower())
+    if form is None:
+        known = ", ".join(sorted(FORMS))
         raise ModelLoadError(
             f"'{path}' is of no known format: use one of {known}, or pass a function that loads it"
         )
-    return f"modelserve.formats.{name}"
+    ask = Ask(factory, allow_pickle and bool(pinned(sha256)))
+    if form.code:
+        try:
+            demand_trust(ask, f"a {path.suffix} file")
+        except ModelLoadError as error:
+            raise _failed(path, error) from None
+    if factory is not None and form.factory == "none":
+        raise ModelLoadError(
+            f"'{path}' takes no factory=, as {form.reader} makes the whole model: leave it out"
+        )
+    return form
 
 
-def read(path: Path, unless: str | None = None) -> Artefact | None:
+def read(
+    path: Path,
+    unless: str | None = None,
+    *,
+    factory: Callable[[], Any] | None = None,
+    sha256: str | None = None,
+    allow_pickle: bool = False,
+) -> Artefact | None:
     """Load a model file, or return None if its version is the one given.
 
-    Its version is the digest of the very bytes that are loaded.
+    Its version is the beginning of the SHA-256 of the very bytes that are loaded; that of an ONNX
+    model with external data is of what ``sha256sum`` prints for the model and for those files in
+    the order of their names. ``sha256`` pins it: other bytes are refused before they are parsed.
+
+    Raises ModelLoadError for everything that keeps it from being loaded, and nothing else.
     """
-    module = find(path)
-    try:
-        data = path.read_bytes()
-    except FileNotFoundError:
-        raise ModelLoadError(f"'{path}' does not exist: pass the path of a model file") from None
-    except OSError as error:
-        raise ModelLoadError(f"'{path}' cannot be read: {error.strerror}") from error
-    version = hashlib.sha256(data).hexdigest()[:16]
+    form = find(path, factory=factory, sha256=sha256, allow_pickle=allow_pickle)
+    contents = _gather(path)
+    pin = pinned(sha256)
+    _door.check_pin(contents.digest, pin, str(path))
+    version = contents.digest[:VERSION_DIGITS]
     if version == unless:
         return None
-    reader = cast("Format", importlib.import_module(module))
+    ask = Ask(factory, allow_pickle and bool(pin), path.suffix.lower(), contents.beside)
+    return Artefact(_make(path, form, contents.data, ask), version, contents.nbytes)
+
+
+def _gather(path: Path) -> _door.Contents:
+    """Read a file, and the files beside it that it names."""
+    data = _door.take(path, str(path))
+    names: list[str] = []
+    if path.suffix.lower() == ".onnx":
+        try:
+            names = _external.locations(data)
+        except ModelLoadError as error:
+            raise _failed(path, error) from None
+    if not names:
+        return _door.Contents(data, {}, _door.digest(data))
+    beside = {
+        name: _door.take(_door.within(path.parent, name, str(path)), str(path.parent / name))
+        for name in names
+    }
+    return _door.Contents(data, beside, _door.digest_of_all({path.name: data} | beside))
+
+
+def _make(path: Path, form: Form, data: bytes, ask: Ask) -> Any:
+    """Make a model of bytes that may be anything."""
+    if (plain := guess(data)) is not None:
+        raise _failed(path, cannot(form.reader, *plain))
     try:
-        return Artefact(reader.load(data), version)
+        module = importlib.import_module(f"modelserve.formats.{form.module}")
+        return cast("Format", module).load(data, ask)
     except ModelLoadError as error:
-        raise ModelLoadError(f"'{path}' could not be loaded: {error}") from error
+        raise _failed(path, error) from error.__cause__
+    except Exception as error:  # a file that is not what it should be can raise anything
+        raise _failed(path, cannot(form.reader, told(error))) from error
+
+
+def _failed(path: Path, why: object) -> ModelLoadError:
+    return ModelLoadError(f"'{path}' could not be loaded: {why}")
 
 
 def runtime(model: Any) -> Runtime | None:

@@ -9,13 +9,12 @@ from typing import Any, Literal
 import numpy as np
 
 from modelserve.errors import BadInput, ModelLoadError
+from modelserve.formats._known import NOTHING, Ask, cannot, needs, told
 
 try:
     import onnxruntime
 except ImportError as missing:
-    raise ModelLoadError(
-        "ONNX files need ONNX Runtime: pip install 'modelserve[onnx]'"
-    ) from missing
+    raise needs("ONNX Runtime", "onnx") from missing
 
 DTYPES = {
     "tensor(float)": np.float32,
@@ -35,20 +34,31 @@ DTYPES = {
 """The dtype of each ONNX type that numpy has a like of; values of others pass as they are."""
 
 
-def load(data: bytes) -> onnxruntime.InferenceSession:
+def load(data: bytes, ask: Ask = NOTHING) -> onnxruntime.InferenceSession:
     """Make a session of a file's bytes, on the CPU. Raises ModelLoadError.
 
     Its threads sleep between calls: by default they would spin, on cores that a service shares
-    with its models.
+    with its models. External data is handed over in memory, so that nothing is read by name.
     """
     options = onnxruntime.SessionOptions()
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    if ask.beside:
+        _hand_over(options, ask.beside)
     try:
         return onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
     except Exception as error:
+        raise ModelLoadError(cannot("ONNX Runtime", told(error))) from error
+
+
+def _hand_over(options: onnxruntime.SessionOptions, files: Mapping[str, bytes]) -> None:
+    """Give the contents of files by the names that the model has for them."""
+    give = getattr(options, "add_external_initializers_from_files_in_memory", None)
+    if give is None:
         raise ModelLoadError(
-            f"copy or export it again, as ONNX Runtime cannot read it ({error})"
-        ) from error
+            f"ONNX Runtime {onnxruntime.__version__} takes no external data from memory: install a "
+            "newer one, or export the model as one file"
+        )
+    give(list(files), list(files.values()), [len(data) for data in files.values()])
 
 
 def knows(model: Any) -> bool:

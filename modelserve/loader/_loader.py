@@ -72,7 +72,10 @@ class ModelLoader(Primitive[In, Out]):
         source: str | os.PathLike[str] | Callable[[], Any],
         *,
         predict: Callable[[Any, In], Out] | None = None,
+        factory: Callable[[], Any] | None = None,
         mode: Literal["lazy", "eager", "background"] = "lazy",
+        sha256: str | None = None,
+        allow_pickle: bool = False,
         version: str | None = None,
         warmup: Iterable[In] | None = None,
         name: str | None = None,
@@ -81,7 +84,9 @@ class ModelLoader(Primitive[In, Out]):
     ) -> None:
         if mode not in {"lazy", "eager", "background"}:
             raise ValueError(f"mode={mode!r}: pass 'lazy', 'eager' or 'background'")
-        self._source, default_name = open_source(source, version)
+        self._source, default_name = open_source(
+            source, version, factory=factory, sha256=sha256, allow_pickle=allow_pickle
+        )
         self._predict = predict
         self._mode = mode
         self._warmup = () if warmup is None else tuple(warmup)
@@ -89,7 +94,10 @@ class ModelLoader(Primitive[In, Out]):
         self._on_event = on_event
         options = {
             "predict": predict,
+            "factory": factory,
             "mode": mode,
+            "sha256": sha256,
+            "allow_pickle": allow_pickle,
             "version": version,
             "warmup": self._warmup,
             "name": name,
