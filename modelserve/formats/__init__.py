@@ -81,13 +81,14 @@ def find(
     Raises ModelLoadError for one that is not known, or not with these options, and ValueError for
     a ``sha256`` that is no digest.
     """
+    pin = pinned(sha256)
     form = FORMS.get(path.suffix.lower())
     if form is None:
         known = ", ".join(sorted(FORMS))
         raise ModelLoadError(
             f"'{path}' is of no known format: use one of {known}, or pass a function that loads it"
         )
-    ask = Ask(factory, allow_pickle and bool(pinned(sha256)))
+    ask = Ask(factory, allow_pickle and bool(pin))
     if form.code:
         try:
             demand_trust(ask, f"a {path.suffix} file")

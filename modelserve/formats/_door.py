@@ -50,6 +50,8 @@ def take(path: Path, shown: str) -> bytes:
                 _check(before, shown)
                 data = file.read(before.st_size + 1)
                 after = os.fstat(file.fileno()), path.stat()
+        except FileNotFoundError:
+            raise _absent(shown) from None
         except (OSError, ValueError) as error:
             raise _unreadable(error, shown) from error
         if len(data) == before.st_size and {_state(s) for s in after} == {_state(before)}:
@@ -70,9 +72,11 @@ def _check(state: os.stat_result, shown: str) -> None:
     check_size(state.st_size, f"'{shown}' cannot be read: it")
 
 
+def _absent(shown: str) -> ModelLoadError:
+    return ModelLoadError(f"'{shown}' does not exist: pass the path of a model file")
+
+
 def _unreadable(error: OSError | ValueError, shown: str) -> ModelLoadError:
-    if isinstance(error, FileNotFoundError):
-        return ModelLoadError(f"'{shown}' does not exist: pass the path of a model file")
     if isinstance(error, IsADirectoryError):
         why = "it is a folder: pass the path of the file in it"
     elif isinstance(error, OSError):
@@ -169,6 +173,8 @@ def identity(path: Path) -> object:
         state = path.stat()
         if stat.S_ISDIR(state.st_mode):
             return tuple(_states(sorted(p for p in path.rglob("*") if not p.is_dir())))
+    except FileNotFoundError:
+        raise _absent(str(path)) from None
     except (OSError, ValueError) as error:
         raise _unreadable(error, str(path)) from error
     names = (name.format(name=path.name, stem=path.stem) for name in BESIDE)

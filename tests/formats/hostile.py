@@ -42,7 +42,9 @@ def truncated(data, count=24):
 def flipped(data, count, seed=0):
     """Return copies of a file in which a few bits are others."""
     rng = random.Random(seed)  # noqa: S311 - it decides no secret
-    return [flip(data, rng.sample(range(len(data) * 8), rng.choice([1, 1, 2, 8]))) for _ in range(count)]
+    return [
+        flip(data, rng.sample(range(len(data) * 8), rng.choice([1, 1, 2, 8]))) for _ in range(count)
+    ]
 
 
 def flip(data, bits):
