@@ -14,6 +14,7 @@ import skops.io
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
@@ -29,7 +30,7 @@ def double(x):
     [
         (load_breast_cancer, make_pipeline(StandardScaler(), LogisticRegression(max_iter=500))),
         (load_diabetes, Ridge()),
-        (load_digits, RandomForestClassifier(5, random_state=0)),
+        (load_digits, KNeighborsClassifier(3)),
     ],
     ids=["breast cancer", "diabetes", "digits"],
 )
@@ -41,6 +42,17 @@ def test_an_estimator_predicts_as_before(tmp_path, data, estimator):
     loader = ms.ModelLoader(path)
 
     np.testing.assert_array_equal(loader(rows[:50]), estimator.predict(rows[:50]))
+
+
+def test_trees_are_read_by_code_that_skops_does_not_trust(tmp_path):
+    rows, targets = load_digits(return_X_y=True)
+    forest = RandomForestClassifier(3, random_state=0).fit(rows, targets)
+    path = tmp_path / "forest.skops"
+    skops.io.dump(forest, path)
+    with pytest.raises(ms.ModelLoadError, match=r"does not trust its types sklearn\.tree\._tree"):
+        ms.ModelLoader(path, mode="eager")
+    loader = ms.ModelLoader(path, allow_pickle=True, sha256=pin(path.read_bytes()))
+    np.testing.assert_array_equal(loader(rows[:50]), forest.predict(rows[:50]))
 
 
 @pytest.fixture
