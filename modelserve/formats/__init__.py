@@ -28,7 +28,7 @@ __all__ = [
     "runtime",
 ]
 
-RUNTIMES = {"onnxruntime": "onnx", "torch": "torch"}
+RUNTIMES = {"onnxruntime": "onnx", "torch": "torch", "xgboost": "xgboost", "lightgbm": "lightgbm"}
 """The module of this folder that knows the models of each package."""
 VERSION_DIGITS = 16
 """How many digits of its digest are a file's version."""
@@ -88,13 +88,18 @@ def find(
         raise ModelLoadError(
             f"'{path}' is of no known format: use one of {known}, or pass a function that loads it"
         )
-    ask = Ask(factory, allow_pickle and bool(pin))
+    if form.fragile and not pin:
+        raise _failed(
+            path,
+            f"a broken one could end the process, as {form.reader} believes what it "
+            "reads: pass sha256= of a file that you trust, or export it as .onnx",
+        )
     if form.code:
         try:
-            demand_trust(ask, f"a {path.suffix} file")
+            demand_trust(Ask(trusted=allow_pickle and bool(pin)), f"a {path.suffix} file")
         except ModelLoadError as error:
             raise _failed(path, error) from None
-    if factory is not None and form.factory == "none":
+    if factory is not None and not form.factory:
         raise ModelLoadError(
             f"'{path}' takes no factory=, as {form.reader} makes the whole model: leave it out"
         )

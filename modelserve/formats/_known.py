@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 from modelserve.errors import ModelLoadError
 
@@ -13,25 +13,30 @@ from modelserve.errors import ModelLoadError
 class Form(NamedTuple):
     """One format: the module of this folder that reads it, and who reads the bytes in the end.
 
-    ``code`` says that a file can run anything when it is loaded; ``factory`` whether its weights
-    need a torch module to go into.
+    ``code`` says that a file can run anything when it is loaded, ``fragile`` that its reader
+    believes what it reads, so that a broken file can end the process, and ``factory`` whether its
+    weights go into a torch module.
     """
 
     module: str
     reader: str
     code: bool = False
-    factory: Literal["none", "may", "must"] = "none"
+    fragile: bool = False
+    factory: bool = False
 
 
 FORMS = {
     ".onnx": Form("onnx", "ONNX Runtime"),
-    ".safetensors": Form("safetensors", "safetensors", factory="may"),
-    ".pt": Form("torch_files", "torch", factory="may"),
-    ".pth": Form("torch_files", "torch", factory="may"),
-    ".bin": Form("torch_files", "torch", factory="may"),
+    ".safetensors": Form("safetensors", "safetensors", factory=True),
+    ".pt": Form("torch_files", "torch", factory=True),
+    ".pth": Form("torch_files", "torch", factory=True),
+    ".bin": Form("torch_files", "torch", factory=True),
     ".pt2": Form("torch_export", "torch.export", code=True),
     ".npz": Form("npz", "numpy"),
     ".skops": Form("skops", "skops"),
+    ".ubj": Form("xgboost", "XGBoost", fragile=True),
+    ".json": Form("xgboost", "XGBoost", fragile=True),
+    ".txt": Form("lightgbm", "LightGBM", fragile=True),
     ".pkl": Form("pickles", "pickle", code=True),
     ".joblib": Form("pickles", "joblib", code=True),
 }

@@ -74,9 +74,9 @@ def declaring(data, size):
     return data[:at] + size.to_bytes(4, "little") + data[at + 4 :]
 
 
-def npy(descr, shape, data=b"", order=False):
+def npy(descr, shape, data=b""):
     """Return an array as numpy writes it, whatever its header says."""
-    header = repr({"descr": descr, "fortran_order": order, "shape": shape}).encode()
+    header = repr({"descr": descr, "fortran_order": False, "shape": shape}).encode()
     header = header.ljust(117) + b"\n"
     return b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header + data
 

@@ -5,7 +5,7 @@ import pytest
 import modelserve as ms
 
 torch = pytest.importorskip("torch", reason="the extra torch is not installed")
-from modelserve.formats import _fill
+_fill = pytest.importorskip("modelserve.formats._fill")
 
 
 class Tied(torch.nn.Module):

@@ -52,7 +52,7 @@ def test_its_version_is_of_both_files(path):
     assert formats.read(path, sha256=whole).version == version
     beside.write_bytes(weights[::-1])
     assert formats.read(path, version).version != version
-    with pytest.raises(ms.ModelLoadError, match="has the digest [0-9a-f]{64}, and sha256= pins"):
+    with pytest.raises(ms.ModelLoadError, match=r"has the digest [0-9a-f]{64}, and sha256= pins"):
         formats.read(path, sha256=whole)
 
 

@@ -60,7 +60,7 @@ def test_without_joblib_the_error_says_what_to_install(monkeypatch):
 
 def test_a_pickle_that_is_not_trusted_is_not_run(tmp_path):
     marker = tmp_path / "marker"
-    with pytest.raises(ms.ModelLoadError, match="^a pickle can run any code"):
+    with pytest.raises(ms.ModelLoadError, match=r"^a pickle can run any code"):
         pickles.load(pickle.dumps(Marks(marker)), NOTHING)
 
     assert not marker.exists()

@@ -86,5 +86,5 @@ def test_what_is_no_header_is_refused(header, tmp_path):
 
 
 def test_numbers_that_numpy_has_no_like_of_are_named():
-    with pytest.raises(Exception, match="(?i)bf16|bfloat16"):
+    with pytest.raises(Exception, match=r"(?i)bf16|bfloat16"):
         safetensors.load(file_of(entry(0, 4, (2,), "BF16"), bytes(4)), NOTHING)
