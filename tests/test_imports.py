@@ -9,16 +9,21 @@ import pytest
 EXTRAS = {
     "fastapi",
     "httpx",
+    "joblib",
+    "lightgbm",
     "matplotlib",
     "onnx",
     "onnxruntime",
     "redis",
+    "safetensors",
     "skl2onnx",
     "sklearn",
+    "skops",
     "starlette",
     "torch",
     "tqdm",
     "uvicorn",
+    "xgboost",
 }
 LIMIT = 0.040
 
