@@ -42,10 +42,13 @@ def load(data: bytes, ask: Ask = NOTHING) -> onnxruntime.InferenceSession:
     """
     options = onnxruntime.SessionOptions()
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.add_session_config_entry("session.load_model_format", "ONNX")  # nothing is guessed
     if ask.beside:
         _hand_over(options, ask.beside)
     try:
-        return onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+        return onnxruntime.InferenceSession(
+            data, options, providers=["CPUExecutionProvider"], enable_fallback=0
+        )
     except Exception as error:
         raise ModelLoadError(cannot("ONNX Runtime", told(error))) from error
 

@@ -49,6 +49,16 @@ class _Steps:
         return self._file.readline()
 
 
+def _call_old() -> None:
+    """Put all objects among the oldest, which are looked at rarely, without a look at any of them.
+
+    Else the first collection to come would be of all that was made.
+    """
+    if not gc.get_freeze_count():  # else others were set apart by somebody who wants them there
+        gc.freeze()
+        gc.unfreeze()
+
+
 class _Pause:
     """No garbage collection while objects are made by the million, whoever else does the same.
 
@@ -80,6 +90,7 @@ class _Pause:
         with self._lock:
             self._inside -= 1
             if not self._inside and self._was_on:
+                _call_old()
                 gc.enable()
 
     def after_fork(self) -> None:

@@ -215,8 +215,8 @@ def test_a_pin_that_is_no_digest_is_refused_at_construction():
         ms.ModelLoader("ranker.onnx", sha256="abc")
 
 
-def test_pinned_bytes_are_loaded_and_others_are_not_even_parsed(tmp_path):
-    path = tmp_path / "ranker.onnx"
+def test_pinned_bytes_are_parsed_and_others_are_not(tmp_path):
+    path = tmp_path / "ranker.npz"
     path.write_bytes(b"no model")
     pin = hashlib.sha256(b"a model").hexdigest()
     message = f"^'{path}' has the digest [0-9a-f]{{64}}, and sha256= pins {pin}: fetch the file"

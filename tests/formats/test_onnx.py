@@ -128,12 +128,21 @@ def test_what_numpy_has_no_like_of_passes_as_it_is():
         (b"", "No graph was found"),
         (b"no model at all", "protobuf parsing failed"),
         (models.times(3.0)[:-20], "protobuf parsing failed"),
+        (b"\x18\x00\x00\x00ORTM" + bytes(200), "protobuf parsing failed"),
     ],
-    ids=["empty", "other", "truncated"],
+    ids=["empty", "other", "truncated", "ONNX Runtime's own format"],
 )
 def test_what_is_no_model_is_refused_with_a_remedy(data, reason):
     with pytest.raises(ms.ModelLoadError, match=f"copy or export it again, as .*{reason}"):
         onnx.load(data)
+
+
+def test_a_file_that_fails_is_tried_once(capfd):
+    made = models.onnx.load_from_string(models.times(3.0))
+    made.graph.node[0].op_type = "Unheard"
+    with pytest.raises(ms.ModelLoadError, match="Unheard"):
+        onnx.load(made.SerializeToString())
+    assert "Falling back" not in capfd.readouterr().out
 
 
 def test_sessions_are_known_and_nothing_else_is():

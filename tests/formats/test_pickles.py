@@ -87,6 +87,24 @@ def test_no_garbage_is_collected_meanwhile(on):
         (gc.enable if was else gc.disable)()
 
 
+def test_what_was_made_is_not_looked_at_by_the_next_collection():
+    value = pickles.load(pickle.dumps([{"number": number} for number in range(1000)]), TRUSTED)
+    young = {id(thing) for thing in gc.get_objects(generation=0)}
+
+    assert not young & set(map(id, value))
+    assert gc.get_freeze_count() == 0
+
+
+def test_objects_that_somebody_set_apart_stay_there():
+    gc.freeze()
+    try:
+        apart = gc.get_freeze_count()
+        pickles.load(pickle.dumps([{}]), TRUSTED)
+        assert gc.get_freeze_count() > apart / 2
+    finally:
+        gc.unfreeze()
+
+
 def test_the_pause_lasts_until_the_last_has_left():
     entered, leave = threading.Event(), threading.Event()
 

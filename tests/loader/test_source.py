@@ -102,7 +102,7 @@ def test_an_async_function_is_refused():
 
 
 def test_a_suffix_that_nobody_knows_is_refused_with_those_that_are():
-    message = "'ranker.h5' is of no known format: use one of .bin, .joblib, .npz, .onnx, "
+    message = "'ranker.h5' is of no known format: use one of .bin, .joblib, .json, .npz, "
     with pytest.raises(ms.ModelLoadError, match=re.escape(message)):
         ms.ModelLoader("ranker.h5")
 
