@@ -8,6 +8,7 @@ import pytest
 
 EXTRAS = {
     "fastapi",
+    "fsspec",
     "httpx",
     "joblib",
     "lightgbm",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -10,8 +11,9 @@ from typing import Any, Literal, NamedTuple, Protocol, TypeAlias, cast
 
 from modelserve.errors import ModelLoadError
 from modelserve.formats import _door, _external
-from modelserve.formats._door import identity, pinned
+from modelserve.formats._door import pinned
 from modelserve.formats._known import FORMS, Ask, Form, cannot, demand_trust, guess, told
+from modelserve.formats._remote import Remote
 
 __all__ = [
     "FORMS",
@@ -19,11 +21,13 @@ __all__ = [
     "Artefact",
     "Fate",
     "Format",
+    "Remote",
     "Runtime",
     "caller",
     "find",
     "identity",
     "pinned",
+    "place",
     "read",
     "runtime",
 ]
@@ -69,8 +73,28 @@ class Runtime(Protocol):
         ...
 
 
+def place(source: str | os.PathLike[str]) -> Path | Remote:
+    """Return where a file lies: a path, or a URL such as ``s3://models/ranker.onnx``.
+
+    >>> place("models/ranker.onnx").stem, place("s3://models/ranker.onnx").stem
+    ('ranker', 'ranker')
+    """
+    where = os.fspath(source)
+    return Remote(where) if "://" in where else Path(where)
+
+
+def identity(path: Path | Remote) -> object:
+    """Return what differs, by ``!=``, when a file is another or has other contents.
+
+    It is device, inode, size and modification time, of the files that hold its weights too, and
+    of every file of a folder; of a URL it is what its service tells. Nothing is read. Raises
+    ModelLoadError.
+    """
+    return path.identity() if isinstance(path, Remote) else _door.identity(path)
+
+
 def find(
-    path: Path,
+    path: Path | Remote,
     *,
     factory: Callable[[], Any] | None = None,
     sha256: str | None = None,
@@ -107,7 +131,7 @@ def find(
 
 
 def read(
-    path: Path,
+    path: Path | Remote,
     unless: str | None = None,
     *,
     factory: Callable[[], Any] | None = None,
@@ -133,9 +157,9 @@ def read(
     return Artefact(_make(path, form, contents.data, ask), version, contents.nbytes)
 
 
-def _gather(path: Path) -> _door.Contents:
+def _gather(path: Path | Remote) -> _door.Contents:
     """Read a file, and the files beside it that it names."""
-    data = _door.take(path, str(path))
+    data = path.take() if isinstance(path, Remote) else _door.take(path, str(path))
     names: list[str] = []
     if path.suffix.lower() == ".onnx":
         try:
@@ -144,14 +168,17 @@ def _gather(path: Path) -> _door.Contents:
             raise _failed(path, error) from None
     if not names:
         return _door.Contents(data, {}, _door.digest(data))
-    beside = {
-        name: _door.take(_door.within(path.parent, name, str(path)), str(path.parent / name))
-        for name in names
-    }
+    beside = {name: _beside(path, name) for name in names}
     return _door.Contents(data, beside, _door.digest_of_all({path.name: data} | beside))
 
 
-def _make(path: Path, form: Form, data: bytes, ask: Ask) -> Any:
+def _beside(path: Path | Remote, name: str) -> bytes:
+    if isinstance(path, Remote):
+        return path.beside(name)
+    return _door.take(_door.within(path.parent, name, str(path)), str(path.parent / name))
+
+
+def _make(path: Path | Remote, form: Form, data: bytes, ask: Ask) -> Any:
     """Make a model of bytes that may be anything."""
     if (plain := guess(data)) is not None:
         raise _failed(path, cannot(form.reader, *plain))
@@ -164,7 +191,7 @@ def _make(path: Path, form: Form, data: bytes, ask: Ask) -> Any:
         raise _failed(path, cannot(form.reader, told(error))) from error
 
 
-def _failed(path: Path, why: object) -> ModelLoadError:
+def _failed(path: Path | Remote, why: object) -> ModelLoadError:
     return ModelLoadError(f"'{path}' could not be loaded: {why}")
 
 

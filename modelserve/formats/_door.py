@@ -51,7 +51,7 @@ def take(path: Path, shown: str) -> bytes:
                 data = file.read(before.st_size + 1)
                 after = os.fstat(file.fileno()), path.stat()
         except FileNotFoundError:
-            raise _absent(shown) from None
+            raise absent(shown) from None
         except (OSError, ValueError) as error:
             raise _unreadable(error, shown) from error
         if len(data) == before.st_size and {_state(s) for s in after} == {_state(before)}:
@@ -72,7 +72,8 @@ def _check(state: os.stat_result, shown: str) -> None:
     check_size(state.st_size, f"'{shown}' cannot be read: it")
 
 
-def _absent(shown: str) -> ModelLoadError:
+def absent(shown: str) -> ModelLoadError:
+    """Return the error of a file that is not there."""
     return ModelLoadError(f"'{shown}' does not exist: pass the path of a model file")
 
 
@@ -112,22 +113,30 @@ def within(folder: Path, location: str, shown: str) -> Path:
 
     Raises ModelLoadError: a model could otherwise have any file of this machine read.
     """
-    refused = ModelLoadError(
-        f"'{shown}' names the external data {location[:80]!r}, which does not lie in its folder as "
-        "a file of its own: export it anew, with all of its data beside it and no links"
-    )
-    parts = location.split("/")
-    if not all(parts) or {".", ".."} & set(parts) or set("\\:\0") & set(location):
-        raise refused
+    check_location(location, shown)
     try:
         root = folder.resolve()
         path = (root / location).resolve()
         alone = not path.exists() or path.stat().st_nlink == 1
     except (OSError, ValueError, RuntimeError):  # a loop of links, or a name that cannot be
-        raise refused from None
+        raise _elsewhere(location, shown) from None
     if not alone or not path.is_relative_to(root):
-        raise refused
+        raise _elsewhere(location, shown)
     return path
+
+
+def check_location(location: str, shown: str) -> None:
+    """Refuse a name that leads out of a folder by its very words. Raises ModelLoadError."""
+    parts = location.split("/")
+    if not all(parts) or {".", ".."} & set(parts) or set("\\:\0") & set(location):
+        raise _elsewhere(location, shown)
+
+
+def _elsewhere(location: str, shown: str) -> ModelLoadError:
+    return ModelLoadError(
+        f"'{shown}' names the external data {location[:80]!r}, which does not lie in its folder as "
+        "a file of its own: export it anew, with all of its data beside it and no links"
+    )
 
 
 def digest(data: bytes) -> str:
@@ -174,7 +183,7 @@ def identity(path: Path) -> object:
         if stat.S_ISDIR(state.st_mode):
             return tuple(_states(sorted(p for p in path.rglob("*") if not p.is_dir())))
     except FileNotFoundError:
-        raise _absent(str(path)) from None
+        raise absent(str(path)) from None
     except (OSError, ValueError) as error:
         raise _unreadable(error, str(path)) from error
     names = (name.format(name=path.name, stem=path.stem) for name in BESIDE)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, cast
 
 from modelserve import formats
@@ -30,7 +29,7 @@ def open_source(
         _check_function(source)
         return lambda _: formats.Artefact(source(), version), name_of(source)
     if isinstance(source, str | os.PathLike):
-        path = Path(cast("str", source))
+        path = formats.place(cast("str", source))
         how: dict[str, Any] = {"factory": factory, "sha256": sha256, "allow_pickle": allow_pickle}
         formats.find(path, **how)
         if version is not None:
