@@ -120,7 +120,7 @@ def find(
         )
     if form.code:
         try:
-            demand_trust(Ask(trusted=allow_pickle and bool(pin)), f"a {path.suffix} file")
+            demand_trust(Ask(trusted=_door.trusts(pin, allow_pickle)), f"a {path.suffix} file")
         except ModelLoadError as error:
             raise _failed(path, error) from None
     if factory is not None and not form.factory:
@@ -153,7 +153,7 @@ def read(
     version = contents.digest[:VERSION_DIGITS]
     if version == unless:
         return None
-    ask = Ask(factory, allow_pickle and bool(pin), path.suffix.lower(), contents.beside)
+    ask = Ask(factory, _door.trusts(pin, allow_pickle), path.suffix.lower(), contents.beside)
     return Artefact(_make(path, form, contents.data, ask), version, contents.nbytes)
 
 

@@ -15,8 +15,8 @@ from modelserve.errors import ModelLoadError
 
 ATTEMPTS = 3
 """How often a file that changes while it is read is read anew."""
-SHORTEST_PIN = 16
-"""Hexadecimal digits that a pinned digest has at least; a whole one has 64."""
+SHORTEST_PIN, WHOLE_PIN = 16, 64
+"""Hexadecimal digits that a pinned digest has at least, and all of them."""
 BOUNDS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 """Where Linux tells a container how much memory it has: in version 2 and in version 1."""
 BESIDE = ("{name}.data", "{name}_data", "{stem}.data", "{stem}.bin")
@@ -152,12 +152,17 @@ def digest_of_all(files: dict[str, bytes]) -> str:
 def pinned(sha256: str | None) -> str:
     """Return a pinned digest as ``hexdigest`` would spell it, or nothing. Raises ValueError."""
     pin = "" if sha256 is None else sha256.lower()
-    if sha256 is not None and not (SHORTEST_PIN <= len(pin) <= 64 and set(pin) <= set(_HEX)):  # noqa: PLR2004 - as long as a SHA-256 is
+    if sha256 is not None and not (SHORTEST_PIN <= len(pin) <= WHOLE_PIN and set(pin) <= set(_HEX)):
         raise ValueError(
             f"sha256={sha256!r}: pass the digest that `sha256sum` prints, 64 hexadecimal digits "
             f"or the first {SHORTEST_PIN} at least"
         )
     return pin
+
+
+def trusts(pin: str, allow_pickle: bool) -> bool:  # noqa: FBT001 - as the user says it
+    """Say whether a file may run code: who finds bytes to the beginning of a digest may not."""
+    return allow_pickle and len(pin) == WHOLE_PIN
 
 
 _HEX = "0123456789abcdef"

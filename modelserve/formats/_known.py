@@ -60,7 +60,7 @@ def demand_trust(ask: Ask, what: str) -> None:
     if not ask.trusted:
         raise ModelLoadError(
             f"{what} can run any code: export it to a format that cannot, such as .onnx or "
-            ".safetensors, or pass allow_pickle=True and sha256= of a file that you trust"
+            ".safetensors, or pass allow_pickle=True and the whole sha256= of a file that you trust"
         )
 
 

@@ -13,6 +13,7 @@ from modelserve.formats._known import NOTHING, Ask, cannot, needs, told
 
 try:
     import onnxruntime
+    from onnxruntime.capi.onnxruntime_pybind11_state import InvalidArgument
 except ImportError as missing:
     raise needs("ONNX Runtime", "onnx") from missing
 
@@ -73,16 +74,28 @@ def caller(model: onnxruntime.InferenceSession) -> Callable[[Any], Any]:
     """Return how to call a session.
 
     It takes an array, or a dict of arrays by input name where the model has several, and gives an
-    array, or a dict by output name where it has several.
+    array, or a dict by output name where it has several. Raises BadInput for what it cannot take,
+    with the names and the axes of what it can.
     """
     inputs = {i.name: DTYPES.get(i.type) for i in model.get_inputs()}
     outputs = [o.name for o in model.get_outputs()]
 
     def call(x: Any) -> Any:
-        results = model.run(None, _feed(x, inputs))
+        feed = _feed(x, inputs)
+        try:
+            results = model.run(None, feed)
+        except InvalidArgument as error:
+            wanted = ", ".join(map(_shown, model.get_inputs()))
+            raise BadInput(f"the model takes {wanted}: {told(error)}") from error
         return results[0] if len(outputs) == 1 else dict(zip(outputs, results, strict=True))
 
     return call
+
+
+def _shown(wanted: Any) -> str:
+    """Tell an input as ``'x' tensor(float)[n, 2]``, with a ``?`` for an axis of no name."""
+    axes = ("?" if axis is None else str(axis) for axis in wanted.shape)
+    return f"{wanted.name!r} {wanted.type}[{', '.join(axes)}]"
 
 
 def _feed(x: Any, inputs: dict[str, Any]) -> dict[str, Any]:

@@ -21,6 +21,6 @@ def load(data: bytes, ask: Ask) -> Any:
     if strange and not ask.trusted:
         raise ModelLoadError(
             f"skops does not trust its types {', '.join(strange)[:300]}: export it as .onnx, "
-            "or pass allow_pickle=True and sha256= of a file that you trust"
+            "or pass allow_pickle=True and the whole sha256= of a file that you trust"
         )
     return io.loads(data, trusted=strange)

@@ -186,11 +186,14 @@ def test_without_onnx_runtime_other_models_load():
 
 
 @pytest.mark.parametrize("suffix", [".pkl", ".joblib", ".pt2"])
-@pytest.mark.parametrize("how", [{}, {"allow_pickle": True}, {"sha256": "0" * 64}])
+@pytest.mark.parametrize(
+    "how",
+    [{}, {"allow_pickle": True}, {"sha256": "0" * 64}, {"allow_pickle": True, "sha256": "0" * 63}],
+)
 def test_what_runs_code_is_refused_before_it_is_looked_at(suffix, how):
     message = (
         f"'absent{suffix}' could not be loaded: a {suffix} file can run any code: export it to a "
-        "format that cannot, such as .onnx or .safetensors, or pass allow_pickle=True and sha256="
+        "format that cannot, such as .onnx or .safetensors, or pass allow_pickle=True and the whole"
     )
     for ask in (formats.find, formats.read):
         with pytest.raises(ms.ModelLoadError, match=f"^{re.escape(message)}"):
@@ -200,7 +203,7 @@ def test_what_runs_code_is_refused_before_it_is_looked_at(suffix, how):
 
 
 def test_what_runs_code_is_read_when_it_is_trusted():
-    assert formats.find(Path("a.pkl"), sha256="0" * 16, allow_pickle=True).module == "pickles"
+    assert formats.find(Path("a.pkl"), sha256="0" * 64, allow_pickle=True).module == "pickles"
 
 
 @pytest.mark.parametrize(("suffix", "reader"), [(".onnx", "ONNX Runtime"), (".npz", "numpy")])

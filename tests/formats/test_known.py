@@ -50,7 +50,7 @@ def test_what_can_run_code_has_to_be_trusted():
     _known.demand_trust(_known.Ask(trusted=True), "a pickle")
     message = (
         "^a pickle can run any code: export it to a format that cannot, such as .onnx or "
-        ".safetensors, or pass allow_pickle=True and sha256= of a file that you trust$"
+        ".safetensors, or pass allow_pickle=True and the whole sha256= of a file that you trust$"
     )
     with pytest.raises(ms.ModelLoadError, match=message):
         _known.demand_trust(_known.NOTHING, "a pickle")

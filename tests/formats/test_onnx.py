@@ -80,6 +80,24 @@ def test_arrays_of_the_same_kind_are_cast(kind, dtype, given):
     np.testing.assert_array_equal(y, array([0, 1]))
 
 
+@pytest.mark.parametrize("rows", [[[1, 2, 3]], [1, 2], [[[1, 2]]]], ids=str)
+def test_an_array_of_another_shape_is_refused_with_the_axes_that_are_taken(rows):
+    message = "the model takes 'x' tensor(float)[n, 2]: [ONNXRuntimeError] : 2 : INVALID_ARGUMENT"
+    with pytest.raises(ms.BadInput, match=f"^{re.escape(message)}") as caught:
+        call(models.times(3.0))(np.array(rows, np.float32))
+    assert type(caught.value.__cause__).__name__ == "InvalidArgument"
+
+
+def test_an_axis_of_no_name_is_shown_as_such():
+    data = models.model(
+        [("Identity", ["x"], ["y"])],
+        [models.value("x", shape=(None, 2))],
+        [models.value("y", shape=(None, 2))],
+    )
+    with pytest.raises(ms.BadInput, match=r"^the model takes 'x' tensor\(float\)\[\?, 2\]: "):
+        call(data)(array([1, 2, 3]))
+
+
 def test_lists_of_numbers_are_taken_as_arrays():
     y = call(models.times(3.0))([[1.0, 2.0], [3.0, 4.0]])
 
