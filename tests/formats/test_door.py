@@ -255,7 +255,8 @@ def secret(tmp_path):
     folder = tmp_path / "model"
     folder.mkdir()
     (folder / "symlink").symlink_to(secret)
-    (folder / "hardlink").hardlink_to(secret)
+    (tmp_path / "twin").write_bytes(b"secret")
+    (folder / "hardlink").hardlink_to(tmp_path / "twin")
     (folder / "up").symlink_to(tmp_path)
     (folder / "loop").symlink_to(folder / "loop")
     return secret

@@ -75,7 +75,8 @@ def test_a_file_that_lies_elsewhere_is_never_read(path, location, where):
     _, weights = write(path, location, where=where)
     secret.write_bytes(weights)
     path.with_name("symlink").symlink_to(secret)
-    path.with_name("hardlink").hardlink_to(secret)
+    if location == "hardlink":
+        path.with_name("hardlink").hardlink_to(secret)
     message = f"'{path}' names the external data {location[:80]!r}, which does not lie in its"
     with pytest.raises(ms.ModelLoadError, match=f"^{re.escape(message)}"):
         formats.read(path)
