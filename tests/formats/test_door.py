@@ -105,6 +105,11 @@ def test_a_device_is_refused():
         _door.take(Path(os.devnull), "ranker")
 
 
+def test_a_file_that_does_not_tell_its_size_is_refused():
+    with refused("'ranker' changed while it was read, 3 times"):
+        _door.take(Path("/proc/self/status"), "ranker")  # it says that it is empty
+
+
 def test_an_absent_file_is_refused(tmp_path):
     with refused("'ranker' does not exist: pass the path of a model file"):
         _door.take(tmp_path / "absent", "ranker")
