@@ -95,6 +95,15 @@ def test_other_kinds_of_fields_are_passed_over():
     assert _external.locations(other + b"\x3a" + bytes([len(graph)]) + graph) == ["w"]
 
 
+def test_a_number_too_large_for_a_field_is_read_as_parsers_read_it():
+    entry = b"\x0a\x08location\x12\x01w"
+    tensor = b"\x6a" + bytes([len(entry)]) + entry
+    graph = b"\x2a" + bytes([len(tensor)]) + tensor
+    tag = b"\xba\x80\x80\x80\x10"  # field 7, and a bit beyond the 32 that count
+
+    assert _external.locations(tag + bytes([len(graph)]) + graph) == ["w"]
+
+
 @pytest.mark.parametrize(
     "data",
     [

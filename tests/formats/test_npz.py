@@ -79,6 +79,12 @@ def test_an_array_of_another_size_than_its_bytes_is_refused(descr, shape):
         assert "'a.npy' is not of the size it tells" in str(caught.value)
 
 
+def test_axes_below_zero_are_refused_though_their_product_fits():
+    data = zipped([("a.npy", npy("<f4", (-3, -1), bytes(12)))])
+    with pytest.raises(ms.ModelLoadError, match=r"'a\.npy' is not of the size it tells"):
+        npz.load(data, NOTHING)
+
+
 @pytest.mark.parametrize(
     "entry", [b"", b"no array", b"\x93NUMPY\x03\x00\x02\x00{}", b"\x93NUMPY\x01\x00\xff\xff{"]
 )
