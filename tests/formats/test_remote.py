@@ -163,3 +163,11 @@ def test_external_data_lies_beside_the_model(service):
     service.pipe("/models/a.onnx", models.outside("absent.bin")[0])
     with pytest.raises(ms.ModelLoadError, match=r"^'memory://models/absent\.bin' does not exist"):
         loader.reload()
+
+
+def test_what_a_service_was_asked_before_is_not_believed(monkeypatch):
+    asked = []
+    monkeypatch.setattr(MemoryFileSystem, "invalidate_cache", lambda self, path: asked.append(path))
+    formats.place(URL).take()
+
+    assert asked == ["/models/linear.npz"] * 2
