@@ -20,6 +20,7 @@ from sybil.parsers import myst, rest
 EXTRAS = {
     "fastapi",
     "flask",
+    "fsspec",
     "httpx",
     "onnx",
     "onnxruntime",

@@ -8,17 +8,23 @@ import pytest
 
 EXTRAS = {
     "fastapi",
+    "fsspec",
     "httpx",
+    "joblib",
+    "lightgbm",
     "matplotlib",
     "onnx",
     "onnxruntime",
     "redis",
+    "safetensors",
     "skl2onnx",
     "sklearn",
+    "skops",
     "starlette",
     "torch",
     "tqdm",
     "uvicorn",
+    "xgboost",
 }
 LIMIT = 0.040
 

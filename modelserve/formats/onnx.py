@@ -9,13 +9,13 @@ from typing import Any, Literal
 import numpy as np
 
 from modelserve.errors import BadInput, ModelLoadError
+from modelserve.formats._known import NOTHING, Ask, cannot, needs, told
 
 try:
     import onnxruntime
+    from onnxruntime.capi.onnxruntime_pybind11_state import InvalidArgument
 except ImportError as missing:
-    raise ModelLoadError(
-        "ONNX files need ONNX Runtime: pip install 'modelserve[onnx]'"
-    ) from missing
+    raise needs("ONNX Runtime", "onnx") from missing
 
 DTYPES = {
     "tensor(float)": np.float32,
@@ -35,20 +35,34 @@ DTYPES = {
 """The dtype of each ONNX type that numpy has a like of; values of others pass as they are."""
 
 
-def load(data: bytes) -> onnxruntime.InferenceSession:
+def load(data: bytes, ask: Ask = NOTHING) -> onnxruntime.InferenceSession:
     """Make a session of a file's bytes, on the CPU. Raises ModelLoadError.
 
     Its threads sleep between calls: by default they would spin, on cores that a service shares
-    with its models.
+    with its models. External data is handed over in memory, so that nothing is read by name.
     """
     options = onnxruntime.SessionOptions()
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.add_session_config_entry("session.load_model_format", "ONNX")  # nothing is guessed
+    if ask.beside:
+        _hand_over(options, ask.beside)
     try:
-        return onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+        return onnxruntime.InferenceSession(
+            data, options, providers=["CPUExecutionProvider"], enable_fallback=0
+        )
     except Exception as error:
+        raise ModelLoadError(cannot("ONNX Runtime", told(error))) from error
+
+
+def _hand_over(options: onnxruntime.SessionOptions, files: Mapping[str, bytes]) -> None:
+    """Give the contents of files by the names that the model has for them."""
+    give = getattr(options, "add_external_initializers_from_files_in_memory", None)
+    if give is None:
         raise ModelLoadError(
-            f"copy or export it again, as ONNX Runtime cannot read it ({error})"
-        ) from error
+            f"ONNX Runtime {onnxruntime.__version__} takes no external data from memory: install a "
+            "newer one, or export the model as one file"
+        )
+    give(list(files), list(files.values()), [len(data) for data in files.values()])
 
 
 def knows(model: Any) -> bool:
@@ -60,16 +74,28 @@ def caller(model: onnxruntime.InferenceSession) -> Callable[[Any], Any]:
     """Return how to call a session.
 
     It takes an array, or a dict of arrays by input name where the model has several, and gives an
-    array, or a dict by output name where it has several.
+    array, or a dict by output name where it has several. Raises BadInput for what it cannot take,
+    with the names and the axes of what it can.
     """
     inputs = {i.name: DTYPES.get(i.type) for i in model.get_inputs()}
     outputs = [o.name for o in model.get_outputs()]
 
     def call(x: Any) -> Any:
-        results = model.run(None, _feed(x, inputs))
+        feed = _feed(x, inputs)
+        try:
+            results = model.run(None, feed)
+        except InvalidArgument as error:
+            wanted = ", ".join(map(_shown, model.get_inputs()))
+            raise BadInput(f"the model takes {wanted}: {told(error)}") from error
         return results[0] if len(outputs) == 1 else dict(zip(outputs, results, strict=True))
 
     return call
+
+
+def _shown(wanted: Any) -> str:
+    """Tell an input as ``'x' tensor(float)[n, 2]``, with a ``?`` for an axis of no name."""
+    axes = ("?" if axis is None else str(axis) for axis in wanted.shape)
+    return f"{wanted.name!r} {wanted.type}[{', '.join(axes)}]"
 
 
 def _feed(x: Any, inputs: dict[str, Any]) -> dict[str, Any]:

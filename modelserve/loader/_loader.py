@@ -39,22 +39,21 @@ if TYPE_CHECKING:
 class ModelLoader(Primitive[In, Out]):
     """A model, loaded once for everybody, that can be exchanged while it serves.
 
-    ``source`` is the path of a model file (``.onnx``), a torch module, or a function of no
-    arguments that returns a model. As a predictor the loader takes what the model takes, usually a
-    batch: ONNX models take and give arrays (dicts of arrays by name where there are several),
-    torch modules run in evaluation and inference mode, estimators ``predict``, functions are
-    called. ``predict(model, x)`` says how anything else is called.
+    ``source`` is the path of a model file, a torch module, or a function of no arguments that
+    returns a model. As a predictor the loader takes what the model takes, usually a batch: ONNX
+    models take and give arrays (dicts of arrays by name where there are several), torch modules
+    run in evaluation and inference mode, estimators ``predict``, functions are called.
+    ``predict(model, x)`` says how anything else is called. ``factory`` makes the torch module that
+    takes a file's weights, ``sha256`` pins a file, which ``allow_pickle`` then lets run code.
 
     ``mode`` "lazy" touches nothing before the first use, "eager" loads at once and raises, and
     "background" loads on a thread of its own while the service starts. However many callers come
     first, threads and tasks together, one load serves them all.
 
-    A file's version is the beginning of its SHA-256 digest; that of a function is a number of this
-    process, or ``version``. ``warmup`` holds inputs of the loader that every new version answers
-    before it serves.
+    A file's version is the beginning of its SHA-256 digest, a function's a number of this process,
+    or ``version``. ``warmup`` holds inputs of the loader that a version answers before it serves.
 
-    Raises ModelLoadError for a model that cannot be loaded: at construction when eager, else at
-    the calls that need it, each of which may try anew.
+    Raises ModelLoadError where it cannot be loaded: at construction, or at the calls that need it.
 
     >>> import modelserve as ms
     >>> loader = ms.ModelLoader(lambda: str.upper, name="shout")
@@ -72,7 +71,10 @@ class ModelLoader(Primitive[In, Out]):
         source: str | os.PathLike[str] | Callable[[], Any],
         *,
         predict: Callable[[Any, In], Out] | None = None,
+        factory: Callable[[], Any] | None = None,
         mode: Literal["lazy", "eager", "background"] = "lazy",
+        sha256: str | None = None,
+        allow_pickle: bool = False,
         version: str | None = None,
         warmup: Iterable[In] | None = None,
         name: str | None = None,
@@ -81,7 +83,8 @@ class ModelLoader(Primitive[In, Out]):
     ) -> None:
         if mode not in {"lazy", "eager", "background"}:
             raise ValueError(f"mode={mode!r}: pass 'lazy', 'eager' or 'background'")
-        self._source, default_name = open_source(source, version)
+        how: dict[str, Any] = {"factory": factory, "sha256": sha256, "allow_pickle": allow_pickle}
+        self._source, default_name = open_source(source, version, **how)
         self._predict = predict
         self._mode = mode
         self._warmup = () if warmup is None else tuple(warmup)
@@ -90,6 +93,7 @@ class ModelLoader(Primitive[In, Out]):
         options = {
             "predict": predict,
             "mode": mode,
+            **how,
             "version": version,
             "warmup": self._warmup,
             "name": name,

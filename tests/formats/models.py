@@ -66,3 +66,32 @@ def joined():
         [onnx.helper.make_value_info("xs", arrays)],
         [value("y")],
     )
+
+
+def outside(location="weights.bin", *, where="initializer", factor=3.0, tensor=None):
+    """Return the bytes of a model whose one tensor lies in a file, and what that file holds."""
+    weights = np.full((1, 2), factor, np.float32)
+    constant = onnx.numpy_helper.from_array(weights, "factor")
+    if where == "initializer":
+        made = onnx.load_from_string(
+            model(
+                [("Mul", ["x", "factor"], ["y"])], [value("x")], [value("y")], [("factor", weights)]
+            )
+        )
+        inside = made.graph.initializer[0]
+    else:
+        nodes = [("Constant", [], ["factor"], {"value": constant}), ("Mul", ["x", "factor"], ["y"])]
+        made = onnx.load_from_string(model(nodes, [value("x")], [value("y")]))
+        inside = made.graph.node[0].attribute[0].t
+    move_out(inside, location, **(tensor or {}))
+    return made.SerializeToString(), weights.tobytes()
+
+
+def move_out(tensor, location, *, offset=0, length=8, dims=None):
+    """Have a tensor say that its values lie in a file."""
+    tensor.ClearField("raw_data")
+    tensor.data_location = onnx.TensorProto.EXTERNAL
+    tensor.dims[:] = dims or tensor.dims
+    for key, word in {"location": location, "offset": offset, "length": length}.items():
+        entry = tensor.external_data.add()
+        entry.key, entry.value = key, str(word)

@@ -1,6 +1,8 @@
 """Files by their suffix, models by their kind."""
 
 import hashlib
+import operator
+import pickle
 import re
 import sys
 from pathlib import Path
@@ -13,13 +15,16 @@ from tests.support.processes import fresh
 
 
 def test_a_suffix_says_who_reads_a_file():
-    assert formats.find(Path("models/ranker.onnx")) == "modelserve.formats.onnx"
-    assert formats.find(Path("RANKER.ONNX")) == "modelserve.formats.onnx"
+    assert formats.find(Path("models/ranker.onnx")).module == "onnx"
+    assert formats.find(Path("RANKER.ONNX")).module == "onnx"
 
 
-@pytest.mark.parametrize("name", ["ranker.pkl", "ranker", "ranker.onnx.gz", ".onnx"])
+@pytest.mark.parametrize("name", ["ranker.h5", "ranker", "ranker.onnx.gz", ".onnx"])
 def test_another_suffix_is_refused_with_those_that_are_known(name):
-    message = f"'{name}' is of no known format: use one of .onnx, or pass a function that loads it"
+    known = ", ".join(sorted(formats.FORMS))
+    message = (
+        f"'{name}' is of no known format: use one of {known}, or pass a function that loads it"
+    )
     with pytest.raises(ms.ModelLoadError, match=re.escape(message)):
         formats.find(Path(name))
 
@@ -27,7 +32,7 @@ def test_another_suffix_is_refused_with_those_that_are_known(name):
 def test_every_format_has_its_module():
     folder = Path(formats.__file__).parent
 
-    assert all((folder / f"{name}.py").exists() for name in formats.FORMATS.values())
+    assert all((folder / f"{name}.py").exists() for name, *_ in formats.FORMS.values())
     assert all((folder / f"{name}.py").exists() for name in formats.RUNTIMES.values())
 
 
@@ -167,7 +172,10 @@ except ms.ModelLoadError as error:
 """
     told, cause = fresh(code).splitlines()
 
-    assert told == "ONNX files need ONNX Runtime: pip install 'modelserve[onnx]'"
+    assert told == (
+        f"'{path}' could not be loaded: ONNX Runtime is not installed: "
+        "pip install 'modelserve[onnx]'"
+    )
     assert cause == "ModuleNotFoundError(\"No module named 'onnxruntime'\")"
 
 
@@ -175,3 +183,98 @@ def test_without_onnx_runtime_other_models_load():
     code = f"{ABSENT}print(ms.ModelLoader(lambda: str.upper)('a'))"
 
     assert fresh(code) == "A\n"
+
+
+@pytest.mark.parametrize("suffix", [".pkl", ".joblib", ".pt2"])
+@pytest.mark.parametrize(
+    "how",
+    [{}, {"allow_pickle": True}, {"sha256": "0" * 64}, {"allow_pickle": True, "sha256": "0" * 63}],
+)
+def test_what_runs_code_is_refused_before_it_is_looked_at(suffix, how):
+    message = (
+        f"'absent{suffix}' could not be loaded: a {suffix} file can run any code: export it to a "
+        "format that cannot, such as .onnx or .safetensors, or pass allow_pickle=True and the whole"
+    )
+    for ask in (formats.find, formats.read):
+        with pytest.raises(ms.ModelLoadError, match=f"^{re.escape(message)}"):
+            ask(Path(f"absent{suffix}"), **how)
+    with pytest.raises(ms.ModelLoadError, match=f"^{re.escape(message)}"):
+        ms.ModelLoader(f"absent{suffix}", **how)
+
+
+def test_what_runs_code_is_read_when_it_is_trusted():
+    assert formats.find(Path("a.pkl"), sha256="0" * 64, allow_pickle=True).module == "pickles"
+
+
+@pytest.mark.parametrize(("suffix", "reader"), [(".onnx", "ONNX Runtime"), (".npz", "numpy")])
+def test_a_factory_is_refused_where_no_weights_go_into_one(suffix, reader):
+    message = f"'a{suffix}' takes no factory=, as {reader} makes the whole model: leave it out"
+    with pytest.raises(ms.ModelLoadError, match=re.escape(message)):
+        formats.find(Path(f"a{suffix}"), factory=dict)
+
+
+def test_a_pin_that_is_no_digest_is_refused_at_construction():
+    with pytest.raises(ValueError, match="sha256='abc': pass the digest that"):
+        ms.ModelLoader("ranker.onnx", sha256="abc")
+
+
+def test_pinned_bytes_are_parsed_and_others_are_not(tmp_path):
+    path = tmp_path / "ranker.npz"
+    path.write_bytes(b"no model")
+    pin = hashlib.sha256(b"a model").hexdigest()
+    message = f"^'{path}' has the digest [0-9a-f]{{64}}, and sha256= pins {pin}: fetch the file"
+    with pytest.raises(ms.ModelLoadError, match=message):
+        formats.read(path, sha256=pin)
+    path.write_bytes(b"a model")
+    with pytest.raises(ms.ModelLoadError, match="could not be loaded: copy or export it again"):
+        formats.read(path, sha256=pin)
+
+
+def test_a_loader_hands_on_what_it_was_told_of_a_file(tmp_path):
+    path = tmp_path / "words.pkl"
+    path.write_bytes(pickle.dumps(["a", "b"]))
+    pin = hashlib.sha256(path.read_bytes()).hexdigest()
+    loader = ms.ModelLoader(path, sha256=pin, allow_pickle=True, predict=operator.getitem)
+
+    assert loader(1) == "b"
+    assert pickle.loads(pickle.dumps(loader))(0) == "a"  # noqa: S301 - our own
+
+
+def test_whatever_a_reader_raises_is_told_with_the_path_and_the_format(tmp_path):
+    path = tmp_path / "ranker.npz"
+    path.write_bytes(b"no archive")
+    message = (
+        f"'{path}' could not be loaded: copy or export it again, as numpy cannot read it "
+        "(File is not a zip file)"
+    )
+    with pytest.raises(ms.ModelLoadError, match=f"^{re.escape(message)}$") as caught:
+        formats.read(path)
+    assert type(caught.value.__cause__).__name__ == "BadZipFile"
+
+
+@pytest.mark.parametrize(
+    ("package", "suffix", "extra"),
+    [
+        ("onnxruntime", ".onnx", "onnx"),
+        ("torch", ".pt", "torch"),
+        ("torch", ".pt2", "torch"),
+        ("safetensors.numpy", ".safetensors", "safetensors"),
+        ("skops", ".skops", "sklearn"),
+        ("xgboost", ".ubj", "xgboost"),
+        ("lightgbm", ".txt", "lightgbm"),
+    ],
+)
+def test_a_missing_package_is_named_with_the_extra_that_brings_it(
+    monkeypatch, tmp_path, package, suffix, extra
+):
+    path = tmp_path / f"model{suffix}"
+    path.write_bytes(b"any")
+    monkeypatch.setitem(sys.modules, package, None)
+    module = f"modelserve.formats.{formats.FORMS[suffix].module}"
+    monkeypatch.delitem(sys.modules, module, raising=False)
+    message = f"'{path}' could not be loaded: "
+    pin = hashlib.sha256(b"any").hexdigest()
+    with pytest.raises(ms.ModelLoadError, match=f"^{re.escape(message)}") as caught:
+        formats.read(path, allow_pickle=True, sha256=pin)
+    assert str(caught.value).endswith(f" is not installed: pip install 'modelserve[{extra}]'")
+    assert isinstance(caught.value.__cause__, ImportError)

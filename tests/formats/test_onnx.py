@@ -80,6 +80,24 @@ def test_arrays_of_the_same_kind_are_cast(kind, dtype, given):
     np.testing.assert_array_equal(y, array([0, 1]))
 
 
+@pytest.mark.parametrize("rows", [[[1, 2, 3]], [1, 2], [[[1, 2]]]], ids=str)
+def test_an_array_of_another_shape_is_refused_with_the_axes_that_are_taken(rows):
+    message = "the model takes 'x' tensor(float)[n, 2]: [ONNXRuntimeError] : 2 : INVALID_ARGUMENT"
+    with pytest.raises(ms.BadInput, match=f"^{re.escape(message)}") as caught:
+        call(models.times(3.0))(np.array(rows, np.float32))
+    assert type(caught.value.__cause__).__name__ == "InvalidArgument"
+
+
+def test_an_axis_of_no_name_is_shown_as_such():
+    data = models.model(
+        [("Identity", ["x"], ["y"])],
+        [models.value("x", shape=(None, 2))],
+        [models.value("y", shape=(None, 2))],
+    )
+    with pytest.raises(ms.BadInput, match=r"^the model takes 'x' tensor\(float\)\[\?, 2\]: "):
+        call(data)(array([1, 2, 3]))
+
+
 def test_lists_of_numbers_are_taken_as_arrays():
     y = call(models.times(3.0))([[1.0, 2.0], [3.0, 4.0]])
 
@@ -128,12 +146,19 @@ def test_what_numpy_has_no_like_of_passes_as_it_is():
         (b"", "No graph was found"),
         (b"no model at all", "protobuf parsing failed"),
         (models.times(3.0)[:-20], "protobuf parsing failed"),
+        (b"\x18\x00\x00\x00ORTM" + bytes(200), "protobuf parsing failed"),
     ],
-    ids=["empty", "other", "truncated"],
+    ids=["empty", "other", "truncated", "ONNX Runtime's own format"],
 )
 def test_what_is_no_model_is_refused_with_a_remedy(data, reason):
     with pytest.raises(ms.ModelLoadError, match=f"copy or export it again, as .*{reason}"):
         onnx.load(data)
+
+
+def test_a_file_that_fails_is_tried_once(capfd):
+    with pytest.raises(ms.ModelLoadError, match="utf-8"):
+        onnx.load(models.times(3.0).replace(b"Mul", b"M\xe1l"))
+    assert "Falling back" not in capfd.readouterr().out
 
 
 def test_sessions_are_known_and_nothing_else_is():

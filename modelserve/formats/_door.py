@@ -1,0 +1,205 @@
+"""The door: bytes are read once, hashed, and only then looked at; nothing is read twice."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import stat
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+from modelserve.errors import ModelLoadError
+
+ATTEMPTS = 3
+"""How often a file that changes while it is read is read anew."""
+SHORTEST_PIN, WHOLE_PIN = 16, 64
+"""Hexadecimal digits that a pinned digest has at least, and all of them."""
+BOUNDS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
+"""Where Linux tells a container how much memory it has: in version 2 and in version 1."""
+BESIDE = ("{name}.data", "{name}_data", "{stem}.data", "{stem}.bin")
+"""What exporters call the file that holds the weights of a model file."""
+
+FileState = tuple[int, int, int, int]
+
+
+class Contents(NamedTuple):
+    """What was read: the model's own bytes, those of files beside it by name, and their digest."""
+
+    data: bytes
+    beside: dict[str, bytes]
+    digest: str
+
+    @property
+    def nbytes(self) -> int:
+        """How many bytes were read."""
+        return len(self.data) + sum(map(len, self.beside.values()))
+
+
+def take(path: Path, shown: str) -> bytes:
+    """Return the bytes of a regular file, all of them of one moment. Raises ModelLoadError.
+
+    They are read into memory: a map of a file shows what others write into it later.
+    """
+    for _ in range(ATTEMPTS):
+        try:
+            with open(path, "rb", opener=_opener) as file:
+                before = os.fstat(file.fileno())
+                _check(before, shown)
+                data = file.read(before.st_size + 1)
+                after = os.fstat(file.fileno()), path.stat()
+        except FileNotFoundError:
+            raise absent(shown) from None
+        except (OSError, ValueError) as error:
+            raise _unreadable(error, shown) from error
+        if len(data) == before.st_size and {_state(s) for s in after} == {_state(before)}:
+            return data
+    raise ModelLoadError(
+        f"'{shown}' changed while it was read, {ATTEMPTS} times: write it elsewhere and rename it"
+    )
+
+
+def _opener(path: str, flags: int) -> int:
+    """Open a file without waiting, as a pipe would have us do."""
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+
+
+def _check(state: os.stat_result, shown: str) -> None:
+    if not stat.S_ISREG(state.st_mode):
+        raise ModelLoadError(f"'{shown}' cannot be read: it is no regular file: pass one that is")
+    check_size(state.st_size, f"'{shown}' cannot be read: it")
+
+
+def absent(shown: str) -> ModelLoadError:
+    """Return the error of a file that is not there."""
+    return ModelLoadError(f"'{shown}' does not exist: pass the path of a model file")
+
+
+def _unreadable(error: OSError | ValueError, shown: str) -> ModelLoadError:
+    if isinstance(error, IsADirectoryError):
+        why = "it is a folder: pass the path of the file in it"
+    elif isinstance(error, OSError):
+        why = f"{error.strerror}: check the path and who may read it"
+    else:  # a zero byte, say
+        why = f"{error}: pass the path of a model file"
+    return ModelLoadError(f"'{shown}' cannot be read: {why}")
+
+
+def check_size(size: int, what: str) -> None:
+    """Refuse what does not fit this machine's memory. Raises ModelLoadError."""
+    limit = room()
+    if size > limit:
+        raise ModelLoadError(
+            f"{what} has {size:,} bytes, and there are {limit:,} bytes of memory: "
+            "check the file, or use a larger machine"
+        )
+
+
+def room(bounds: Iterable[str] = BOUNDS) -> int:
+    """Return how much memory the machine has, or its container where that has less, in bytes."""
+    rooms = [sys.maxsize]
+    with contextlib.suppress(AttributeError, ValueError):  # not every system tells
+        rooms.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    for bound in bounds:
+        with contextlib.suppress(OSError, ValueError):  # no such file, or "max"
+            rooms.append(int(Path(bound).read_text("ascii")))
+    return min(rooms)
+
+
+def within(folder: Path, location: str, shown: str) -> Path:
+    """Return where a file lies that a model names, if it lies in the model's folder.
+
+    Raises ModelLoadError: a model could otherwise have any file of this machine read.
+    """
+    check_location(location, shown)
+    try:
+        root = folder.resolve()
+        path = (root / location).resolve()
+        alone = not path.exists() or path.stat().st_nlink == 1
+    except (OSError, ValueError, RuntimeError):  # a loop of links, or a name that cannot be
+        raise _elsewhere(location, shown) from None
+    if not alone or not path.is_relative_to(root):
+        raise _elsewhere(location, shown)
+    return path
+
+
+def check_location(location: str, shown: str) -> None:
+    """Refuse a name that leads out of a folder by its very words. Raises ModelLoadError."""
+    parts = location.split("/")
+    if not all(parts) or {".", ".."} & set(parts) or set("\\:\0") & set(location):
+        raise _elsewhere(location, shown)
+
+
+def _elsewhere(location: str, shown: str) -> ModelLoadError:
+    return ModelLoadError(
+        f"'{shown}' names the external data {location[:80]!r}, which does not lie in its folder as "
+        "a file of its own: export it anew, with all of its data beside it and no links"
+    )
+
+
+def digest(data: bytes) -> str:
+    """Return the SHA-256 of bytes, as ``sha256sum`` prints it."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def digest_of_all(files: dict[str, bytes]) -> str:
+    """Return the SHA-256 of what ``sha256sum`` prints for files, by name in this order."""
+    return digest("".join(f"{digest(files[name])}  {name}\n" for name in files).encode())
+
+
+def pinned(sha256: str | None) -> str:
+    """Return a pinned digest as ``hexdigest`` would spell it, or nothing. Raises ValueError."""
+    pin = "" if sha256 is None else sha256.lower()
+    if sha256 is not None and not (SHORTEST_PIN <= len(pin) <= WHOLE_PIN and set(pin) <= set(_HEX)):
+        raise ValueError(
+            f"sha256={sha256!r}: pass the digest that `sha256sum` prints, 64 hexadecimal digits "
+            f"or the first {SHORTEST_PIN} at least"
+        )
+    return pin
+
+
+def trusts(pin: str, allow_pickle: bool) -> bool:  # noqa: FBT001 - as the user says it
+    """Say whether a file may run code: who finds bytes to the beginning of a digest may not."""
+    return allow_pickle and len(pin) == WHOLE_PIN
+
+
+_HEX = "0123456789abcdef"
+
+
+def check_pin(found: str, pin: str, shown: str) -> None:
+    """Refuse bytes that are not those that were pinned. Raises ModelLoadError."""
+    if not found.startswith(pin):
+        raise ModelLoadError(
+            f"'{shown}' has the digest {found[: len(pin)]}, and sha256= pins {pin}: "
+            "fetch the file again, or pin the new one if you trust it"
+        )
+
+
+def identity(path: Path) -> object:
+    """Return what differs, by ``!=``, when a file is another or has other contents.
+
+    It is device, inode, size and modification time, of the files that hold its weights too, and
+    of every file of a folder: cheap, as nothing is read. Raises ModelLoadError.
+    """
+    try:
+        state = path.stat()
+        if stat.S_ISDIR(state.st_mode):
+            return tuple(_states(sorted(p for p in path.rglob("*") if not p.is_dir())))
+    except FileNotFoundError:
+        raise absent(str(path)) from None
+    except (OSError, ValueError) as error:
+        raise _unreadable(error, str(path)) from error
+    names = (name.format(name=path.name, stem=path.stem) for name in BESIDE)
+    return (_state(state), *_states(path.with_name(name) for name in names))
+
+
+def _states(paths: Iterable[Path]) -> Iterable[tuple[str, FileState]]:
+    for path in paths:
+        with contextlib.suppress(FileNotFoundError):  # it may go at any moment
+            yield str(path), _state(path.stat())
+
+
+def _state(state: os.stat_result) -> FileState:
+    return state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns

@@ -1,0 +1,86 @@
+"""Files behind URLs, by fsspec: read into memory at once, as if they were here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import PurePosixPath
+from typing import Any, cast
+from urllib.parse import urlsplit
+
+from modelserve.errors import ModelLoadError
+from modelserve.formats._door import ATTEMPTS, absent, check_location, check_size
+from modelserve.formats._known import needs, told
+
+HERE = {"file", "local"}
+"""What fsspec calls the disk of this machine, where the checks of the door are better."""
+
+
+class Remote:
+    """A file behind a URL, with as much of a path as a reader of models asks for."""
+
+    def __init__(self, url: str) -> None:
+        parts = urlsplit(url)
+        if parts.scheme in HERE:
+            raise ModelLoadError(f"'{url}' is a file of this machine: pass its path alone")
+        name = PurePosixPath(parts.path or parts.netloc)
+        self._url = url
+        self.name, self.stem, self.suffix = name.name, name.stem, name.suffix
+
+    def __str__(self) -> str:
+        return self._url
+
+    def take(self) -> bytes:
+        """Return the bytes of the file, all of them of one moment. Raises ModelLoadError."""
+        return cast("bytes", _guarded(_take, self._url))
+
+    def beside(self, location: str) -> bytes:
+        """Return the bytes of a file that the model names. Raises ModelLoadError."""
+        check_location(location, self._url)
+        return Remote(f"{self._url.rpartition('/')[0]}/{location}").take()
+
+    def identity(self) -> object:
+        """Return what differs when the file is another, without reading it."""
+        return _guarded(lambda fs, path, _: _info(fs, path)[1], self._url)
+
+
+def _guarded(do: Callable[[Any, str, str], Any], url: str) -> Any:
+    """Do something with a file, of which whatever goes wrong is told in one way."""
+    try:
+        import fsspec
+    except ImportError as missing:
+        raise ModelLoadError(f"'{url}' cannot be fetched: {needs('fsspec', 'remote')}") from missing
+    try:
+        fs, path = fsspec.core.url_to_fs(url)
+        return do(fs, path, url)
+    except ModelLoadError:
+        raise
+    except FileNotFoundError:
+        raise absent(url) from None
+    except Exception as error:  # each service has errors of its own
+        raise ModelLoadError(
+            f"'{url}' cannot be fetched: {told(error)}: check the address and who may read it"
+        ) from error
+
+
+def _take(fs: Any, path: str, shown: str) -> bytes:
+    for _ in range(ATTEMPTS):
+        size, before = _info(fs, path)
+        if size is None:
+            raise ModelLoadError(f"'{shown}' cannot be fetched: its size is not told: copy it here")
+        check_size(size, f"'{shown}' cannot be fetched: it")
+        with fs.open(path, "rb") as file:
+            data: bytes = file.read(size + 1)
+        if len(data) == size and _info(fs, path)[1] == before:
+            return data
+    raise ModelLoadError(
+        f"'{shown}' changed while it was read, {ATTEMPTS} times: write it elsewhere"
+    )
+
+
+def _info(fs: Any, path: str) -> tuple[int | None, str]:
+    """Return a file's size, and all that its service tells of it."""
+    fs.invalidate_cache(path)
+    info = fs.info(path)
+    if info.get("type") == "directory":
+        raise IsADirectoryError("it is a folder")
+    return info.get("size"), repr(sorted(info.items()))

@@ -1,0 +1,24 @@
+"""Programs of ``torch.export``, which hold pickles: torch reads some of them without any bounds.
+
+``torch/export/pt2_archive/_package.py`` of torch 2.13 calls ``pickle.loads`` for constants and
+``torch.load(weights_only=False)`` for weights of certain kinds, whichever the file says.
+"""
+
+from __future__ import annotations
+
+from io import BytesIO
+
+from modelserve.formats._known import Ask, demand_trust, needs
+from modelserve.formats._zip import open_zip
+
+try:
+    import torch
+except ImportError as missing:
+    raise needs("torch", "torch") from missing
+
+
+def load(data: bytes, ask: Ask) -> torch.nn.Module:
+    """Make a module of a file's bytes."""
+    demand_trust(ask, "a torch.export program")
+    open_zip(data)
+    return torch.export.load(BytesIO(data)).module()
