@@ -24,7 +24,7 @@ from modelserve.errors import (
     Overloaded,
     Stuck,
 )
-from modelserve.loader import ModelLoader
+from modelserve.loader import Every, ModelLoader, OnChange, checks
 from modelserve.predictor import Health, awarm, describe, health, inline, predictor, warm
 from modelserve.request import Request, Stamp, current_request, request
 from modelserve.splitter import Assignment, HashSplit, TrafficSplitter, Variant
@@ -37,6 +37,7 @@ __all__ = [
     "Closed",
     "DeadlineExceeded",
     "DynamicBatcher",
+    "Every",
     "Forked",
     "HashSplit",
     "Health",
@@ -44,6 +45,7 @@ __all__ = [
     "ModelLoader",
     "ModelServeError",
     "NestingError",
+    "OnChange",
     "Overloaded",
     "Pad",
     "PredictionCache",
@@ -56,6 +58,7 @@ __all__ = [
     "awarm",
     "batched",
     "cached",
+    "checks",
     "current_request",
     "describe",
     "health",

@@ -12,9 +12,18 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from typing import NamedTuple, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias
 
-__all__ = ["BatchDone", "Event", "Hook", "LoadFailed", "Loaded", "Retired"]
+__all__ = [
+    "BatchDone",
+    "Event",
+    "Hook",
+    "LoadFailed",
+    "Loaded",
+    "Retired",
+    "RolledBack",
+    "StageDone",
+]
 
 _log = logging.getLogger("modelserve")
 
@@ -43,6 +52,35 @@ class LoadFailed(NamedTuple):
     seconds: float
 
 
+class StageDone(NamedTuple):
+    """A loader has done one stage of its work on a version, in so many seconds.
+
+    "load" reads ``nbytes`` bytes and makes a model of them, "warm" runs the inputs of ``warmup``,
+    "check" compares with the version that serves, "swap" hands the new one out, and "close" closes
+    a retired one, on a thread of its own. A stage that fails ends in ``LoadFailed``.
+
+    >>> StageDone("ranker", "warm", "v1", 0.25).stage
+    'warm'
+    """
+
+    part: str
+    stage: Literal["load", "warm", "check", "swap", "close"]
+    version: str
+    seconds: float
+    nbytes: int = 0
+
+
+class RolledBack(NamedTuple):
+    """A loader hands out the version before again.
+
+    >>> RolledBack("ranker", "v1").version
+    'v1'
+    """
+
+    part: str
+    version: str
+
+
 class Retired(NamedTuple):
     """A version is no longer handed out; requests in flight keep it.
 
@@ -68,7 +106,7 @@ class BatchDone(NamedTuple):
     error: BaseException | None
 
 
-Event: TypeAlias = Loaded | LoadFailed | Retired | BatchDone
+Event: TypeAlias = StageDone | Loaded | LoadFailed | RolledBack | Retired | BatchDone
 Hook: TypeAlias = Callable[[Event], object]
 
 

@@ -6,11 +6,22 @@ from typing import get_args
 import pytest
 
 from modelserve import events
-from modelserve.events import BatchDone, Event, Loaded, LoadFailed, Retired, tell
+from modelserve.events import (
+    BatchDone,
+    Event,
+    Loaded,
+    LoadFailed,
+    Retired,
+    RolledBack,
+    StageDone,
+    tell,
+)
 from modelserve.testing import EventLog
 
 ALL = [
+    StageDone("ranker", "load", "v1", 0.25, 1024),
     Loaded("ranker", "v1", 0.5),
+    RolledBack("ranker", "v0"),
     LoadFailed("ranker", OSError("gone"), 0.1),
     Retired("ranker", "v1"),
     BatchDone("ranker", 32, 0.001, 0.004, None),

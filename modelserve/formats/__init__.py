@@ -21,10 +21,11 @@ Fate: TypeAlias = Literal["keep", "reload", "refuse"]
 
 
 class Artefact(NamedTuple):
-    """A model, and the version that its bytes make it or its maker calls it."""
+    """A model, the version that its bytes make it or its maker calls it, and how many were read."""
 
     model: Any
     version: str | None
+    nbytes: int = 0
 
 
 class Format(Protocol):
@@ -79,9 +80,21 @@ def read(path: Path, unless: str | None = None) -> Artefact | None:
         return None
     reader = cast("Format", importlib.import_module(module))
     try:
-        return Artefact(reader.load(data), version)
+        return Artefact(reader.load(data), version, len(data))
     except ModelLoadError as error:
         raise ModelLoadError(f"'{path}' could not be loaded: {error}") from error
+
+
+def identity(path: Path) -> object:
+    """Return a value that is another, compared with ``!=``, once the file is. Raises ModelLoadError.
+
+    It is cheap: device, inode, size in bytes and time of the last change in nanoseconds.
+    """
+    try:
+        stat = path.stat()
+    except OSError as error:
+        raise ModelLoadError(f"'{path}' cannot be read: {error.strerror}") from error
+    return stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns
 
 
 def runtime(model: Any) -> Runtime | None:
