@@ -86,9 +86,10 @@ def read(path: Path, unless: str | None = None) -> Artefact | None:
 
 
 def identity(path: Path) -> object:
-    """Return a value that is another, compared with ``!=``, once the file is. Raises ModelLoadError.
+    """Return a value that is another, compared with ``!=``, once the file is.
 
-    It is cheap: device, inode, size in bytes and time of the last change in nanoseconds.
+    Raises ModelLoadError where nothing is. It is cheap: device, inode, size in bytes and time of
+    the last change in nanoseconds.
     """
     try:
         stat = path.stat()

@@ -5,12 +5,12 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from contextvars import Context
-from typing import TYPE_CHECKING, cast, final
+from typing import TYPE_CHECKING, final
 
 from modelserve.errors import Forked, ModelLoadError, own
 from modelserve.events import Event, Hook, Loaded, LoadFailed, Retired, RolledBack, tell
 from modelserve.loader._care import Care
-from modelserve.loader._make import Maker, Shunned, lasting
+from modelserve.loader._make import Maker, Shunned, forget, lasting
 from modelserve.loader._scheduler import scheduler
 from modelserve.loader._shelf import Shelf
 from modelserve.loader._source import Source, Torn, identity_of
@@ -215,9 +215,9 @@ class Core:
             self._look_after()
 
     def _renew(self, started: float, *, unasked: bool) -> Version:
-        latest, tried = self.shelf.latest(), identity_of(self._source)
+        tried = identity_of(self._source)
         try:
-            identity, made = self._maker.make(latest, unasked=unasked)
+            identity, made = self._maker.make(self.shelf.latest(), unasked=unasked)
         except BaseException as error:  # an exit too, which would end those who wait
             if isinstance(error, KeyboardInterrupt):
                 raise
@@ -231,7 +231,9 @@ class Core:
             raise failure from failure.__cause__
         self._care.loaded(identity)
         self._error = None
-        version = cast("Version", made or latest)
+        version = made or self.shelf.latest()
+        if version is None:  # closed meanwhile, and not changed
+            raise closed(self.name)
         if version is not self.shelf.now:
             self._serve(version, started)
         return version
@@ -253,6 +255,7 @@ class Core:
     def _failed(self, error: BaseException, tried: object, seconds: float) -> ModelLoadError:
         """Count and tell a failure, and return it as an error that shows no more than it may."""
         self.failures += 1
+        forget(error)
         if isinstance(error, ModelLoadError):
             failure = error
         else:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping
 from typing import Any, final
 
 MOST = 16
@@ -12,14 +12,15 @@ MOST = 16
 def form(x: Any) -> Hashable:
     """Return what makes a model run another way: shapes, dtypes, names and types."""
     shape = getattr(x, "shape", None)
+    kind = x.__class__
+    name = kind.__qualname__
     if shape is not None:
-        return (type(x), tuple(shape), str(getattr(x, "dtype", "")))
-    if isinstance(x, Mapping):
-        items = x.items()
-        return (type(x), frozenset((key, form(value)) for key, value in items))
-    if isinstance(x, Sequence) and not isinstance(x, str | bytes):
-        return (type(x), tuple(map(form, x)))
-    return (type(x),)
+        return name, tuple(shape), str(getattr(x, "dtype", ""))
+    if issubclass(kind, Mapping):
+        return name, frozenset((key, form(value)) for key, value in x.items())
+    if issubclass(kind, list | tuple):
+        return name, tuple(map(form, x))
+    return name
 
 
 @final

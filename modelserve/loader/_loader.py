@@ -149,7 +149,8 @@ class ModelLoader(Primitive[In, Out]):
             scope.check(self.name)
             scope.trail.append(now.stamp)
         try:
-            y: Out = now.call(x)
+            call = now.call  # as a method it would be looked up in the class first
+            y: Out = call(x)
         except Exception as error:
             failure = from_model(error, repr(self.name))
             if failure is error:
@@ -184,7 +185,7 @@ class ModelLoader(Primitive[In, Out]):
         Whatever is swapped in meanwhile, it is not given to ``close=`` before the block ends.
 
         >>> import modelserve as ms
-        >>> loader = ms.ModelLoader(lambda: str.upper, close=print)
+        >>> loader = ms.ModelLoader(lambda: str.upper)
         >>> with loader.lease() as model:
         ...     model("a")
         'A'

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable
+import traceback
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, final
 
@@ -132,12 +133,22 @@ class Maker:
 
 def lasting(error: BaseException) -> bool:
     """Say whether a failure is the fault of what was loaded, and not of what the system lacked."""
-    causes: list[BaseException] = []
+    return not any(isinstance(each, OSError | MemoryError) for each in _causes(error))
+
+
+def forget(error: BaseException) -> None:
+    """Let go of the models that the frames of an error hold: it may be kept for long."""
+    for each in _causes(error):
+        traceback.clear_frames(each.__traceback__)
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    seen: set[int] = set()
     each: BaseException | None = error
-    while each is not None and each not in causes:
-        causes.append(each)
+    while each is not None and id(each) not in seen:
+        seen.add(id(each))
+        yield each
         each = each.__cause__ or each.__context__
-    return not any(isinstance(cause, OSError | MemoryError) for cause in causes)
 
 
 def checks_of(check: Check | Iterable[Check] | None) -> tuple[Check, ...]:

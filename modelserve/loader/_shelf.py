@@ -83,12 +83,14 @@ class Shelf:
 
     def after_fork(self) -> formats.Fate:
         """Keep what lives on in a forked child; say what becomes of the version of now."""
-        fates = {version: version.after_fork() for version in self._all()}
-        now = self.now
-        for version, fate in fates.items():
+        of_now: formats.Fate = "keep"
+        for version in self._all():
+            fate = version.after_fork()
+            if version is self.now:
+                of_now = fate
             if fate != "keep":
                 self._forget(version)
-        return "keep" if now is None else fates[now]
+        return of_now
 
     def _all(self) -> list[Version]:
         return [each for each in (self.now, self.before, self.aside) if each is not None]

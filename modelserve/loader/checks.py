@@ -179,10 +179,11 @@ def _texts(got: Any, want: Any) -> bool:
 
 def _leaves(y: Any, path: str = "y") -> Iterator[tuple[str, Any]]:
     """Give every array in an answer, and whatever is none as one, with where it stands."""
-    if isinstance(y, Mapping):
+    kind = y.__class__
+    if issubclass(kind, Mapping):
         for key, value in y.items():
             yield from _leaves(value, f"{path}[{key!r}]")
-    elif isinstance(y, list | tuple):
+    elif issubclass(kind, list | tuple):
         for i, value in enumerate(y):
             yield from _leaves(value, f"{path}[{i}]")
     elif callable(getattr(y, "detach", None)):  # a tensor, maybe on a GPU

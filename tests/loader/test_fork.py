@@ -59,7 +59,7 @@ def test_a_loader_that_was_never_used_loads_in_the_child():
 def test_a_lock_that_somebody_holds_at_the_fork_is_nobodys_in_the_child(lock):
     loader = ms.ModelLoader(lambda: hex)
     loader(10)
-    with getattr(loader, lock):
+    with getattr(loader._core, lock):
         assert in_child(lambda: (loader.reload(), loader(10))) == repr(("2", "0xa"))
 
 

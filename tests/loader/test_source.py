@@ -31,10 +31,11 @@ class Loads:
 
 def test_a_function_is_called_at_every_fetch():
     made = []
-    fetch, name = open_source(lambda: made.append(1) or len(made), "v1")
+    source = open_source(lambda: made.append(1) or len(made), "v1")
 
-    assert name == "<lambda>"
-    assert [fetch(None), fetch("v1")] == [(1, "v1"), (2, "v1")]
+    assert source.name == "<lambda>"
+    assert source.identity() is None
+    assert [source.fetch(None)[:3], source.fetch("v1")[:3]] == [(1, "v1", None), (2, "v1", None)]
 
 
 @pytest.mark.parametrize(
@@ -50,7 +51,7 @@ def test_a_function_is_called_at_every_fetch():
     ids=["function", "object", "class", "partial", "builtin class", "builtin"],
 )
 def test_anything_that_can_be_called_without_arguments_is_a_source(source, name):
-    assert open_source(source, None)[1] == name
+    assert open_source(source, None).name == name
 
 
 @pytest.mark.parametrize(
@@ -58,23 +59,23 @@ def test_anything_that_can_be_called_without_arguments_is_a_source(source, name)
     [("models/ranker-v1.onnx", "ranker-v1"), (Path("ranker.v2.onnx"), "ranker.v2")],
 )
 def test_a_path_names_the_loader_by_its_stem(path, name):
-    assert open_source(path, None)[1] == name
+    assert open_source(path, None).name == name
 
 
 def test_a_torch_module_is_a_source_of_itself():
     torch = pytest.importorskip("torch", reason="the extra torch is not installed")
     module = torch.nn.Identity()
-    fetch, name = open_source(module, "v1")
+    source = open_source(module, "v1")
 
-    assert name == "Identity"
-    assert fetch(None) == (module, "v1")
+    assert source.name == "Identity"
+    assert source.fetch(None)[:2] == (module, "v1")
 
 
 def test_torch_may_still_be_on_its_way_in(monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", ModuleType("torch"))
     monkeypatch.setitem(sys.modules, "torch.nn", ModuleType("torch.nn"))
 
-    assert open_source(load, None)[1] == "load"
+    assert open_source(load, None).name == "load"
 
 
 @pytest.mark.parametrize(
