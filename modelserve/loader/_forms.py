@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from typing import Any, final
 
 MOST = 16
@@ -37,6 +37,12 @@ class Warmup:
         key = form(x)
         if key not in self._forms and len(self._met) < MOST:
             self._met.setdefault(key, x)
+
+    def through(self, call: Callable[[Any], Any], x: Any) -> Any:
+        """Call with an input, and remember it if it was answered."""
+        y = call(x)
+        self.meet(x)
+        return y
 
     def inputs(self) -> tuple[Any, ...]:
         """Return all of them."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, cast, final
 
 from modelserve.errors import from_model
@@ -144,12 +145,14 @@ class ModelLoader(Primitive[In, Out]):
         return self._answer(self._shelf.now or self._first(), x)
 
     def _answer(self, now: Version, x: In) -> Out:
+        call = now.call  # read once: as a method it would be looked up in its class first
         scope = current()
         if scope is not None:
             scope.check(self.name)
             scope.trail.append(now.stamp)
+            if scope.warming:
+                call = partial(self._warmup.through, call)
         try:
-            call = now.call  # as a method it would be looked up in the class first
             y: Out = call(x)
         except Exception as error:
             failure = from_model(error, repr(self.name))
@@ -237,14 +240,12 @@ class ModelLoader(Primitive[In, Out]):
         return None if now is None else now.stamp
 
     def warm(self, x: In) -> None:
-        """Load, and answer once; a version to come will have answered the like."""
+        """Load, and answer once."""
         self(x)
-        self._warmup.meet(x)
 
     async def awarm(self, x: In) -> None:
         """Load, and answer once, without blocking the event loop."""
         await self.acall(x)
-        self._warmup.meet(x)
 
     def start(self) -> None:
         """Load; in the background mode only begin to."""
