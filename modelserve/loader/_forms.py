@@ -13,7 +13,7 @@ def form(x: Any) -> Hashable:
     """Return what makes a model run another way: shapes, dtypes, names and types."""
     shape = getattr(x, "shape", None)
     kind = x.__class__
-    name = kind.__qualname__
+    name = str(kind.__qualname__)
     if shape is not None:
         return name, tuple(shape), str(getattr(x, "dtype", ""))
     if issubclass(kind, Mapping):

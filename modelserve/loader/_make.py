@@ -68,6 +68,8 @@ class Maker:
             return identity, None
         if unasked and fetched.digest in self._shunned:
             raise Shunned(identity)
+        if self._closing is not None and now is not None and fetched.model is now.model:
+            return identity, None  # to be closed with the one, it cannot be the next
         try:
             version = self._version(fetched)
             self.staged("load", version, started, fetched.nbytes)

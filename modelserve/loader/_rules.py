@@ -3,21 +3,10 @@
 from __future__ import annotations
 
 import math
-from typing import Protocol, final
+from typing import Any, TypeAlias, final
 
 from modelserve._policy.reloads import Reloads
 from modelserve.loader._source import Function, Source
-
-
-class ReloadRule(Protocol):
-    """What ``reload=`` takes, besides seconds."""
-
-    watches: bool
-    """Whether the source must be one that can be looked at without loading it."""
-
-    def policy(self, max_stale: float) -> Reloads:
-        """Return what decides for one loader."""
-        ...
 
 
 @final
@@ -35,7 +24,6 @@ class Every:
     """
 
     __slots__ = ("jitter", "seconds")
-    watches = False
 
     def __init__(self, seconds: float, jitter: float = 0.1) -> None:
         if not 0 < seconds < math.inf:
@@ -69,7 +57,6 @@ class OnChange:
     """
 
     __slots__ = ("poll",)
-    watches = True
 
     def __init__(self, poll: float = 1.0) -> None:
         if not 0 < poll < math.inf:
@@ -85,12 +72,15 @@ class OnChange:
         return f"OnChange(poll={self.poll!r})"
 
 
-def rule_of(reload: float | ReloadRule | None) -> ReloadRule | None:
+ReloadRule: TypeAlias = Every | OnChange
+
+
+def rule_of(reload: Any) -> ReloadRule | None:
     """Return the rule that is meant; a number means each so many seconds."""
-    if isinstance(reload, int | float):
-        return Every(reload)
-    if reload is None or callable(getattr(reload, "policy", None)):
+    if reload is None or isinstance(reload, Every | OnChange):
         return reload
+    if not isinstance(reload, bool) and isinstance(reload, int | float):
+        return Every(reload)
     raise TypeError(
         f"reload={reload!r}: pass seconds, modelserve.Every(seconds), modelserve.OnChange() or None"
     )
@@ -98,8 +88,8 @@ def rule_of(reload: float | ReloadRule | None) -> ReloadRule | None:
 
 def check_rule(rule: ReloadRule | None, source: Source, max_stale: float | None) -> None:
     """Refuse what cannot work together."""
-    if rule is not None and rule.watches and isinstance(source, Function):
-        raise ValueError(
+    if isinstance(rule, OnChange) and isinstance(source, Function):
+        raise ValueError(  # noqa: TRY004 - either alone is well
             f"reload={rule!r}: {source.name!r} is no file, which would show that it changed: "
             "pass seconds"
         )

@@ -86,7 +86,7 @@ class Written:
         self.path = path
         self._seconds = 1_000_000_000
 
-    def stamp(self, older=False):
+    def stamp(self, *, older=False):
         """Set the time of change: clocks of file systems may tick too seldom for a test."""
         self._seconds += 1
         seconds = 1_000 if older else self._seconds
@@ -104,12 +104,12 @@ class Written:
         self.path.write_bytes(data)
         self.stamp()
 
-    def replace(self, data, older=False):
+    def replace(self, data, *, older=False):
         """Write elsewhere and rename."""
         elsewhere = self.path.with_name("elsewhere")
         elsewhere.write_bytes(data)
         elsewhere.replace(self.path)
-        self.stamp(older)
+        self.stamp(older=older)
 
 
 def rows(*values):

@@ -4,6 +4,7 @@ import asyncio
 import gc
 import os
 import weakref
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -92,7 +93,7 @@ def test_no_half_of_a_file_that_is_written_in_place_is_served(hand, file):
     for number in range(1, 201):
         data = whole(models, number)
         cuts = [0, *sorted(rng.sample(range(len(data)), rng.randrange(1, 4))), len(data)]
-        for begin, end in zip(cuts, cuts[1:], strict=False):
+        for begin, end in pairwise(cuts):
             file.overwrite(data[begin:end], begin)
             hand.run(rng.choice([0, 0, 1]))
             served.append(loader(rows(1)))
@@ -139,9 +140,10 @@ def test_each_so_many_seconds_a_function_is_called_again(hand):
     loader(10)
     hand.run(6000)
 
-    gaps = [late - soon for soon, late in zip(made, made[1:], strict=False)]
+    gaps = [late - soon for soon, late in pairwise(made)]
     assert 90 <= len(made) <= 111
-    assert 54.0 <= min(gaps) < 57.0 < 63.0 < max(gaps) <= 66.0
+    assert 54.0 <= min(gaps) < 57.0
+    assert 63.0 < max(gaps) <= 66.0
     assert loader.version == str(len(made))
 
 
@@ -276,17 +278,16 @@ def test_a_file_that_was_broken_for_a_while_is_the_same_again(hand, file):
 
 
 def test_what_the_system_lacks_is_tried_for_again_less_and_less_often(hand, file):
-    loader, log = watching(hand, file)
+    loader, _ = watching(hand, file)
     data = file.path.read_bytes()
     file.path.unlink()
     times = []
     loader._core._on_event = lambda event: times.append(hand.clock())
     hand.run(2_000)
-    early = [late - soon for soon, late in zip(times[:5], times[1:5], strict=False)]
-    late = [late - soon for soon, late in zip(times[-5:], times[-4:], strict=False)]
+    gaps = [late - soon for soon, late in pairwise(times)]
 
     assert 8 < len(times) < 100
-    assert sum(early) < sum(late)
+    assert sum(gaps[:4]) < sum(gaps[-4:])
     assert loader.health().state == "degraded"
     file.write(data)
     hand.run(301)
@@ -306,7 +307,7 @@ def test_a_function_that_fails_is_called_again_before_its_time(hand):
 
 
 def test_a_manual_reload_that_fails_for_a_reason_that_passes_is_tried_again(hand, file):
-    loader, log = watching(hand, file)
+    loader, _ = watching(hand, file)
     failing = [OSError("no room")]
     fetch = loader._core._source.fetch
     loader._core._source.fetch = lambda now: fetch(now) if not failing else throw(failing.pop())
@@ -520,7 +521,7 @@ def test_others_wait_for_their_callers(hand, mode):
 
 
 def test_a_closed_loader_is_looked_after_no_more_until_it_is_opened_again(hand, file):
-    loader, log = watching(hand, file)
+    loader, _ = watching(hand, file)
     tick = loader._core.tick
     loader.close()
     assert hand.tended == 0
@@ -535,7 +536,7 @@ def test_a_closed_loader_is_looked_after_no_more_until_it_is_opened_again(hand, 
 
 
 def test_closing_while_it_reloads_leaves_it_closed(hand, file):
-    loader, log = watching(hand, file)
+    loader, _ = watching(hand, file)
     fetch = loader._core._source.fetch
 
     def close_and_fetch(now):
@@ -553,8 +554,8 @@ def test_closing_while_it_reloads_leaves_it_closed(hand, file):
 
 def test_a_loader_without_a_rule_is_not_looked_after(hand, file):
     loader, _ = watching(hand, file, reload=None)
+    file.write(BAD)
     with pytest.raises(ms.ModelLoadError):
-        file.write(BAD)
         loader.reload()
 
     assert hand.tended == 0

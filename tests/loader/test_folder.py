@@ -158,7 +158,7 @@ def test_a_version_that_was_rolled_back_is_not_taken_until_there_is_another(fold
 def test_a_folder_that_comes_late_is_found(tmp_path):
     folder = tmp_path / "late"
     loader = ms.ModelLoader(folder)
-    with pytest.raises(ms.ModelLoadError, match="'.*late' cannot be read: No such file"):
+    with pytest.raises(ms.ModelLoadError, match=r"'.*late' cannot be read: No such file"):
         loader.get()
     folder.mkdir()
     with pytest.raises(ms.ModelLoadError, match="holds no version yet: put the model into a fold"):

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import modelserve as ms
+from modelserve.testing import FakeClock
 from tests.loader.crowds import GatedSource, start
 from tests.support.processes import in_child
 
@@ -140,6 +141,28 @@ def test_a_file_is_loaded_anew_in_the_child_with_the_stamp_it_had(path):
     assert stamp.retired == 0
 
 
+def test_a_session_that_was_too_old_stays_behind(path):
+    clock = FakeClock()
+    loader = ms.ModelLoader(path, reload=ms.Every(1000.0), max_stale=10.0, clock=clock)
+    loader(rows(1))
+    data = path.read_bytes()
+    path.write_bytes(b"broken")
+    with pytest.raises(ms.ModelLoadError):
+        loader.reload()
+    clock.advance(20)
+    loader._core.tick()
+    assert loader.version is None
+
+    def work():
+        path.write_bytes(data)
+        return first(loader(rows(1)))
+
+    assert in_child(work) == "2.0"
+    with pytest.raises(ms.ModelLoadError, match="no model young enough"):
+        loader(rows(1))
+    loader.close()
+
+
 def test_a_cache_in_the_child_does_not_answer_with_a_file_that_changed(path, models):
     loader = ms.ModelLoader(path)
     cache = ms.PredictionCache(loader, maxsize=8)
@@ -168,6 +191,7 @@ def test_a_module_on_a_device_is_refused_with_the_fix(torch):
             with pytest.raises(ms.Forked) as caught:
                 ask()
             told.append(str(caught.value))
+        assert loader._core.tick() is None
         return set(told) == {loader.health().reason}, loader.health()
 
     reason = (

@@ -91,6 +91,15 @@ def test_a_model_that_fails_its_warmup_is_closed():
     assert made.closed() == [0, 1]
 
 
+def test_a_source_that_gives_the_model_that_serves_gives_no_other():
+    model = Model(1)
+    loader = ms.ModelLoader(lambda: model, close=Model.close)
+
+    assert [loader.reload() for _ in range(4)] == ["1"] * 4
+    join_closers()
+    assert model.closed == 0
+
+
 def test_a_lease_keeps_its_model_open_whatever_is_swapped_in():
     made = Made()
     with made.loader.lease() as model:

@@ -1,6 +1,7 @@
 """What a model can come from, and what is refused at construction."""
 
 import functools
+import itertools
 import re
 import sys
 from pathlib import Path
@@ -9,7 +10,7 @@ from types import ModuleType
 import pytest
 
 import modelserve as ms
-from modelserve.loader._source import open_source
+from modelserve.loader._source import GONE, Torn, identity_of, open_source, read
 
 
 def load():
@@ -52,6 +53,55 @@ def test_a_function_is_called_at_every_fetch():
 )
 def test_anything_that_can_be_called_without_arguments_is_a_source(source, name):
     assert open_source(source, None).name == name
+
+
+class Changing:
+    """A source that changes at every look for a while, and breaks meanwhile."""
+
+    name = "ranker"
+
+    def __init__(self, looks):
+        self._looks = itertools.count()
+        self._last = looks
+        self.fetched = []
+
+    def identity(self):
+        return min(next(self._looks), self._last)
+
+    def fetch(self, now):
+        self.fetched.append(now)
+        if len(self.fetched) < 3:
+            raise ValueError("half of a file")
+        return "model"
+
+
+def test_what_breaks_while_it_changes_is_read_again():
+    source = Changing(4)
+
+    assert read(source, "now") == (4, "model")
+    assert source.fetched == ["now"] * 3
+
+
+def test_what_breaks_and_does_not_change_is_broken():
+    source = Changing(2)
+    with pytest.raises(ValueError, match="half of a file"):
+        read(source, None)
+
+    assert len(source.fetched) == 2
+
+
+def test_what_changes_on_and_on_is_given_up():
+    with pytest.raises(Torn, match="'ranker' changed while it was read"):
+        read(Changing(100), None)
+
+
+def test_the_identity_of_what_is_not_there_is_that_of_nothing(tmp_path):
+    path = tmp_path / "ranker.onnx"
+    source = open_source(path, None)
+    assert identity_of(source) is GONE
+    path.write_bytes(b"here")
+
+    assert identity_of(source) is not GONE
 
 
 @pytest.mark.parametrize(

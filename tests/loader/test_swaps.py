@@ -2,14 +2,17 @@
 
 import asyncio
 import gc
+import itertools
 import os
 import threading
 import weakref
+from weakref import WeakMethod
 
 import pytest
 
 import modelserve as ms
 from modelserve.events import Loaded, LoadFailed, RolledBack
+from modelserve.loader._scheduler import scheduler
 from modelserve.testing import EventLog
 from tests.formats import models
 from tests.loader.crowds import LIMIT, start, until
@@ -41,7 +44,7 @@ def test_no_call_fails_while_models_change_and_each_tenth_is_bad(tmp_path, hand)
                 answers.append(first(await loader.acall(rows(1))))
             return answers
 
-        return sum(await asyncio.gather(*(one() for _ in range(4))), [])
+        return itertools.chain(*await asyncio.gather(*(one() for _ in range(4))))
 
     callers = [start(call), start(call), start(lambda: asyncio.run(acall()))]
     for number in range(1, SWAPS + 1):
@@ -139,23 +142,24 @@ def test_a_child_whose_session_stayed_behind_reloads_once_it_is_used(tmp_path):
     loader.close()
 
 
-def test_in_real_time_a_change_is_served_and_a_closed_loader_leaves_no_thread(tmp_path):
+def test_in_real_time_a_change_is_served_and_a_closed_loader_is_left_alone(tmp_path):
     file = Written(tmp_path / "ranker.onnx")
     file.replace(models.times(1.0))
     with ms.ModelLoader(file.path, reload=ms.OnChange(poll=0.01)) as loader:
         file.replace(models.times(2.0))
         until(lambda: first(loader(rows(1))) == 2.0)
 
-    until(lambda: "modelserve-reload" not in {t.name for t in threading.enumerate()})
+    assert WeakMethod(loader._core.tick) not in scheduler._due
 
 
-def test_a_dropped_loader_leaves_no_thread():
+def test_a_dropped_loader_is_looked_after_no_more():
+    before = set(scheduler._due)
     loader = ms.ModelLoader(lambda: hex, reload=3600.0)
     loader.get()
-    assert "modelserve-reload" in {thread.name for thread in threading.enumerate()}
+    assert WeakMethod(loader._core.tick) in scheduler._due
     gone = weakref.ref(loader)
     until(lambda: "modelserve-load-<lambda>" not in {t.name for t in threading.enumerate()})
     del loader
 
     assert gone() is None
-    until(lambda: "modelserve-reload" not in {t.name for t in threading.enumerate()})
+    assert set(scheduler._due) <= before
