@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 def is_versioned(path: Path) -> bool:
     """Say whether a path is a folder of versions, or may become one."""
     if path.is_dir():
-        return any(_number(each) is not None for each in path.iterdir())
+        entries = _entries(path)
+        return not entries or any(_number(each) is not None for each in entries)
     return not path.suffix and not path.exists()
 
 

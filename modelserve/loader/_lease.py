@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import logging
-import threading
 import weakref
 from collections.abc import Awaitable, Callable
-from contextvars import Context
+from functools import partial
 from typing import TYPE_CHECKING, Any, final
 
 from modelserve.events import Hook, StageDone, tell
+from modelserve.loader._reaper import reaper
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -69,10 +69,9 @@ class Lease:
 
 @final
 class Closing:
-    """Closes the models of one loader, each on a thread of its own once nobody holds it.
+    """Closes the models of one loader, each once nobody holds its version.
 
-    A version is held by the loader, by leases and by calls in flight; the last one to leave may
-    be anywhere, on an event loop too, where nothing may block.
+    A version is held by the loader, by leases and by calls in flight.
     """
 
     def __init__(
@@ -85,25 +84,23 @@ class Closing:
 
     def when_free(self, version: Version) -> None:
         """Close a version's model once it is free, unless that is disowned."""
-        finalizer = weakref.finalize(version, self._begin, version.model, version.stamp.version)
-        finalizer.atexit = False  # it was never retired
-        version.disown = finalizer.detach
-
-    def _begin(self, model: Any, label: str) -> None:
-        thread = threading.Thread(
-            target=self._run, args=(model, label), name=f"modelserve-close-{self._name}"
-        )
-        try:
-            Context().run(thread.start)
-        except RuntimeError:  # the system has no thread left, or the interpreter ends
-            self._run(model, label)
+        reaper.expect()
+        job = partial(self._run, version.model, version.stamp.version)
+        finalizer = weakref.finalize(version, reaper.put, job)
+        finalizer.atexit = False  # it was never let go
+        version.disown = partial(_disown, finalizer)
 
     def _run(self, model: Any, label: str) -> None:
         started = self._clock()
         try:
             self._close(model)
-        except Exception:  # noqa: BLE001 - whatever it is, it is the user's
+        except BaseException:  # noqa: BLE001 - others wait to be closed, too
             _log.exception("version %s of %r could not be closed", label, self._name)
         if self._on_event is not None:
             seconds = self._clock() - started
             tell(self._on_event, StageDone(self._name, "close", label, seconds))
+
+
+def _disown(finalizer: weakref.finalize[..., Version]) -> None:
+    finalizer.detach()
+    reaper.put(None)

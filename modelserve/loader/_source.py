@@ -85,7 +85,7 @@ def open_source(source: Any, version: str | None) -> Source:
         return Function(source, name_of(source), version)
     if isinstance(source, str | os.PathLike):
         path = Path(cast("str", source))
-        if is_versioned(path):
+        if is_versioned(path) or (version is not None and path.is_dir()):
             return Folder(path, version)
         formats.find(path)
         if version is not None:

@@ -27,6 +27,7 @@ modelserve.errors.ModelLoadError: version 3 gives numbers that are not finite
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -73,13 +74,7 @@ def finite() -> Check:
 
     >>> finite()(Candidate(None, "v1", (1.0,), lambda x: {"y": [x, x]}), None)
     """
-
-    def check(new: Candidate, _: Candidate | None) -> None:
-        for _path, leaf in _leaves(new.answers()):
-            if leaf.dtype.kind in "fc" and not np.isfinite(leaf).all():
-                raise ModelLoadError(f"version {new.version} gives numbers that are not finite")
-
-    return check
+    return _finite
 
 
 def same_form() -> Check:
@@ -88,12 +83,7 @@ def same_form() -> Check:
     >>> old = Candidate(None, "v1", (np.ones(3),), lambda x: x)
     >>> same_form()(old._replace(version="v2", call=lambda x: 2 * x), old)
     """
-
-    def check(new: Candidate, old: Candidate | None) -> None:
-        if old is not None:
-            _pairs(new, new.answers(), old.answers(), f"version {old.version}")
-
-    return check
+    return _same_form
 
 
 def golden(inputs: Sequence[Any], answers: Sequence[Any], *, tolerance: float = 1e-5) -> Check:
@@ -106,16 +96,7 @@ def golden(inputs: Sequence[Any], answers: Sequence[Any], *, tolerance: float = 
     """
     if len(inputs) != len(answers):
         raise ValueError(f"{len(inputs)} inputs and {len(answers)} answers: pass one for each")
-
-    def check(new: Candidate, _: Candidate | None) -> None:
-        given = [new(x) for x in inputs]
-        for path, got, want in _pairs(
-            new, given, list(answers), "what it should give", kinds=False
-        ):
-            if not _close(got, want, tolerance):
-                raise ModelLoadError(f"version {new.version} gives wrong answers at {path}")
-
-    return check
+    return partial(_golden, inputs, answers, tolerance)
 
 
 def drift(most: float) -> Check:
@@ -124,21 +105,45 @@ def drift(most: float) -> Check:
     >>> old = Candidate(None, "v1", (1.0,), lambda x: x)
     >>> drift(0.1)(old._replace(call=lambda x: 1.05 * x), old)
     """
+    return partial(_drift, most)
 
-    def check(new: Candidate, old: Candidate | None) -> None:
-        if old is None:
-            return
-        was = f"version {old.version}"
-        for path, got, want in _pairs(new, new.answers(), old.answers(), was, kinds=False):
-            if _numbers(got, want) and got.size:
-                far = np.abs(got.astype(complex) - want.astype(complex)).max()
-                if not far <= most:
-                    raise ModelLoadError(
-                        f"version {new.version} is {far:.3g} from {was} at {path}, and {most:.3g} "
-                        "is allowed"
-                    )
 
-    return check
+def _finite(new: Candidate, _: Candidate | None) -> None:
+    for _path, leaf in _leaves(new.answers()):
+        if leaf.dtype.kind in "fc" and not np.isfinite(leaf).all():
+            raise ModelLoadError(f"version {new.version} gives numbers that are not finite")
+
+
+def _same_form(new: Candidate, old: Candidate | None) -> None:
+    if old is not None:
+        _pairs(new, new.answers(), old.answers(), f"version {old.version}")
+
+
+def _golden(
+    inputs: Sequence[Any],
+    answers: Sequence[Any],
+    tolerance: float,
+    new: Candidate,
+    _: Candidate | None,
+) -> None:
+    given = [new(x) for x in inputs]
+    for path, got, want in _pairs(new, given, list(answers), "what it should give", kinds=False):
+        if not _close(got, want, tolerance):
+            raise ModelLoadError(f"version {new.version} gives wrong answers at {path}")
+
+
+def _drift(most: float, new: Candidate, old: Candidate | None) -> None:
+    if old is None:
+        return
+    was = f"version {old.version}"
+    for path, got, want in _pairs(new, new.answers(), old.answers(), was, kinds=False):
+        if _numbers(got, want) and got.size:
+            far = np.abs(got.astype(complex) - want.astype(complex)).max()
+            if not far <= most:
+                raise ModelLoadError(
+                    f"version {new.version} is {far:.3g} from {was} at {path}, and {most:.3g} "
+                    "is allowed"
+                )
 
 
 def _numbers(got: Any, want: Any) -> bool:

@@ -1,6 +1,7 @@
 """What a new version must pass before it serves."""
 
 import math
+import pickle
 
 import numpy as np
 import pytest
@@ -146,6 +147,24 @@ def test_all_checks_are_asked_in_order():
     loader_of(hex, check=checks).get()
 
     assert log == [("a", None), ("b", None)]
+
+
+def test_checks_travel_with_the_loader(tmp_path):
+    from tests.formats import models
+
+    path = tmp_path / "ranker.onnx"
+    path.write_bytes(models.times(2.0))
+    rows = np.ones((1, 2), np.float32)
+    checks = [finite(), same_form(), drift(0.1), golden([rows], [2 * rows])]
+    loader = ms.ModelLoader(path, check=checks, warmup=[rows], reload=ms.OnChange())
+    twin = pickle.loads(pickle.dumps(loader))  # noqa: S301 - our own
+    twin.get()
+    path.write_bytes(models.times(2.5))
+    with pytest.raises(ms.ModelLoadError, match="is 0.5 from version"):
+        twin.reload()
+
+    assert loader.version is None
+    twin.close()
 
 
 def test_a_check_sees_both_versions():

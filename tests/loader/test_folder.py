@@ -181,5 +181,17 @@ def test_what_is_a_folder_of_versions(folder, tmp_path):
     (tmp_path / "bert").mkdir()
     (tmp_path / "plain").write_bytes(b"")
 
-    paths = [folder, tmp_path / "absent", tmp_path / "bert", tmp_path / "plain", tmp_path / "a.b"]
-    assert [is_versioned(path) for path in paths] == [True, True, False, False, False]
+    (tmp_path / "empty.d").mkdir()
+    (tmp_path / "bert" / "config.json").write_bytes(b"{}")
+
+    yes, no = ["ranker", "absent", "empty.d"], ["bert", "plain", "a.b"]
+    assert [is_versioned(tmp_path / name) for name in yes + no] == [True] * 3 + [False] * 3
+
+
+def test_a_folder_of_other_things_may_be_pinned(folder):
+    (folder / "bert").mkdir()
+    loader = ms.ModelLoader(folder / "bert" / "..", version="2")
+
+    assert answer(loader) == 2.0
+    with pytest.raises(ms.ModelLoadError, match="4' cannot be read: No such file"):
+        ms.ModelLoader(folder / "2", version="4").get()

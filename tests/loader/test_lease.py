@@ -8,7 +8,7 @@ import pytest
 
 import modelserve as ms
 from modelserve.events import StageDone
-from modelserve.loader._lease import Closing
+from modelserve.loader._reaper import reaper
 from modelserve.loader._shelf import HELD_AFTER
 from modelserve.predictor import PartHealth
 from modelserve.testing import EventLog, FakeClock, GatedPredictor
@@ -55,10 +55,8 @@ class Made:
 
 
 def join_closers():
-    for thread in threading.enumerate():
-        if thread.name.startswith("modelserve-close-"):
-            thread.join(LIMIT)
-            assert not thread.is_alive()
+    """Wait until what is free is closed."""
+    start(reaper.finish).result(LIMIT)
 
 
 def test_a_model_is_closed_when_it_cannot_come_back():
@@ -216,22 +214,6 @@ def test_closing_is_a_stage_and_what_it_raises_is_told(caplog):
 
     assert list(log)[-1] == StageDone("ranker", "close", "1", 0.5)
     assert "version 1 of 'ranker' could not be closed" in caplog.text
-
-
-def test_where_no_thread_is_to_be_had_a_model_is_closed_at_once(monkeypatch):
-    closed = []
-    closing = Closing("ranker", closed.append, FakeClock(), None)
-    begin = threading.Thread.start
-
-    def refuse(thread):
-        if thread.name.startswith("modelserve-close-"):
-            raise RuntimeError("can't start new thread")
-        begin(thread)
-
-    monkeypatch.setattr(threading.Thread, "start", refuse)
-    closing._begin("model", "1")
-
-    assert closed == ["model"]
 
 
 # Versions that are held for long
