@@ -66,6 +66,8 @@ class Reloads:
         self._shunned = False
         """Whether it is the latter."""
         self._seen: object = UNSEEN
+        self._vain: object = UNSEEN
+        """What could not be loaded last, nor can before ``_retry``."""
         self._due = self._retry = -math.inf
         self._good = math.inf
         """When the model was last known to be what the source holds."""
@@ -82,7 +84,8 @@ class Reloads:
         elif not changed:
             self._good = now
         again = (self._reread or self.failures > 0) and not self._shunned
-        return (settled if changed else again) and now >= self._retry
+        in_vain = identity == self._vain and now < self._retry
+        return (settled if changed else again) and not in_vain
 
     def loaded(self, now: float, identity: object, draw: float = 0.5) -> None:
         """Take in that what the source holds was loaded, or serves already."""
@@ -90,13 +93,13 @@ class Reloads:
         self._shunned = False
         self.failures = 0
         self._good = now
-        self._retry = -math.inf
+        self._vain = UNSEEN
         self._due = now + self._spread(draw)
 
     def failed(self, now: float, identity: object, draw: float, *, shun: bool) -> None:
         """Take in that it could not be loaded; ``shun`` it if it never can be."""
         self.failures += 1
-        self._seen = identity
+        self._seen = self._vain = identity
         if shun:
             self._tried, self._shunned = identity, True
         self._retry = now + backoff(self.failures, draw)

@@ -149,6 +149,16 @@ def test_what_can_never_be_loaded_is_looked_at_until_it_is_another(reread):
     assert reloads.look(now + SETTLE, "good", 0.5)
 
 
+@pytest.mark.parametrize("shun", [True, False])
+def test_what_comes_after_many_failures_is_loaded_once_it_settled(shun):
+    reloads = known()
+    for _ in range(12):
+        reloads.failed(10.0, "bad", 0.9, shun=shun)
+    assert not any(reloads.look(now, "bad", 0.5) for now in (11.0, 12.0))
+
+    assert [reloads.look(now, "good", 0.5) for now in (13.0, 14.0)] == [False, True]
+
+
 @given(st.integers(1, 12), DRAWS)
 def test_a_look_never_comes_later_than_the_pause_nor_the_interval(failures, draw):
     reloads = known(interval=60.0)

@@ -160,7 +160,7 @@ def test_checks_travel_with_the_loader(tmp_path):
     twin = pickle.loads(pickle.dumps(loader))  # noqa: S301 - our own
     twin.get()
     path.write_bytes(models.times(2.5))
-    with pytest.raises(ms.ModelLoadError, match="is 0.5 from version"):
+    with pytest.raises(ms.ModelLoadError, match=r"is 0\.5 from version"):
         twin.reload()
 
     assert loader.version is None
