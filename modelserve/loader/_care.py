@@ -19,13 +19,15 @@ class Care:
     """The policy of one loader, with a clock, a lock and a die; it never waits for a load."""
 
     def __init__(self, rule: ReloadRule | None, max_stale: float | None, clock: Clock) -> None:
-        self._rule = rule
         self.has_rule = rule is not None
         self.max_stale = max_stale
+        if rule is None:
+            self._policy = Reloads(math.inf)
+        else:
+            self._policy = rule.policy(math.inf if max_stale is None else max_stale)
         self._clock = clock
         self._attempts = self._asked = 0
         self.after_fork()
-        self.begin()
 
     def after_fork(self) -> None:
         """Begin no load that another process began, and draw other numbers than it does."""
@@ -34,16 +36,6 @@ class Care:
         self._lock = threading.Lock()
         self._rng = Random()  # noqa: S311 - spreads load, keeps no secret
         self._loading = False
-
-    def begin(self) -> None:
-        """Forget what was known of the source."""
-        with self._lock:
-            if self._rule is None:
-                self._policy = Reloads(math.inf)
-            else:
-                self._policy = self._rule.policy(
-                    math.inf if self.max_stale is None else self.max_stale
-                )
 
     def wants(self, source: Source) -> bool:
         """Look at the source if it is time to; say whether to load it now, and expect that."""

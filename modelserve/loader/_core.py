@@ -120,7 +120,6 @@ class Core:
         """Let all versions go; calls in flight keep theirs until they end."""
         with self._lock:
             scheduler.drop(self.tick)
-            self._care.begin()
             self._error = None
             old = self.shelf.clear(self._clock())
         self._tell_retired(old)

@@ -65,6 +65,14 @@ def test_a_change_is_served_once_it_looked_the_same_twice(hand, file):
     assert reads(log) == loader.stats.loads == 2
 
 
+def test_changes_are_seen_as_soon_after_a_load_as_before_it(hand, file):
+    loader, _ = watching(hand, file, reload=ms.OnChange(poll=0.1))
+    for factor in (3.0, 4.0, 5.0):
+        file.replace(models.times(factor))
+        hand.run(0.25)
+        assert answer(loader) == factor
+
+
 def test_an_older_file_that_comes_back_is_a_change(hand, file):
     loader, _ = watching(hand, file)
     file.replace(models.times(3.0))
@@ -392,6 +400,28 @@ def test_a_new_model_ends_the_wait(hand, file):
     assert loader.health() == PartHealth("ready")
 
 
+def test_a_model_that_came_as_the_old_one_became_too_old_serves(hand, file):
+    loader, log = watching(hand, file, max_stale=60.0)
+    file.write(BAD)
+    with pytest.raises(ms.ModelLoadError):
+        loader.reload()
+    hand.clock.advance(100)
+    care = loader._core._care
+
+    def stale():
+        del care.stale
+        was = care.stale()
+        file.write(models.times(3.0))
+        loader.reload()
+        return was
+
+    care.stale = stale
+    loader._core.tick()
+
+    assert answer(loader) == 3.0
+    assert len(log.of(Retired)) == 1
+
+
 def test_the_same_model_does_too_and_is_not_made_again(hand, file):
     loader, log = stale(hand, file)
     file.write(models.times(2.0))
@@ -436,9 +466,11 @@ def test_what_was_rolled_back_does_not_come_back(hand, file):
     hand.run(2)
     loader.rollback()
     hand.run(10)
+    seen = tearing(loader, file, 0)
     file.stamp()  # the same bytes once more
     hand.run(10)
 
+    assert len(seen) == 1
     assert answer(loader) == 2.0
     assert loader.health() == PartHealth("ready")
     assert log.of(RolledBack) == [RolledBack("ranker", two)]

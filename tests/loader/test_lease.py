@@ -235,9 +235,10 @@ def test_who_holds_what_was_let_go_is_told_after_a_while(leases):
     told = f"version 1 is held by {leases} lease{'s' * (leases > 1)} for 60 s"
     assert made.loader.health() == PartHealth("ready", told)
     assert ms.describe(made.loader).endswith(f"version 4, 3 loads, {told}".replace("3 l", "4 l"))
-    for lease in held:
-        lease.__exit__(None, None, None)
-    assert made.loader.health() == PartHealth("ready")
+    for left in reversed(range(leases)):
+        held[left].__exit__(None, None, None)
+        told = f"version 1 is held by {left} lease for 60 s" if left else ""
+        assert made.loader.health() == PartHealth("ready", told)
 
 
 def test_a_call_in_flight_for_long_is_told():
@@ -283,3 +284,20 @@ def test_a_child_closes_no_model_that_stays_with_its_parent():
     assert in_child(work) == repr((["meta"], ["meta", "cpu"]))
     join_closers()
     assert closed == ["meta"]
+
+
+def test_what_stays_with_the_parent_is_closed_by_the_parent():
+    class Runtime:
+        def after_fork(self, model):
+            return "reload"
+
+    made = Made()
+    made.loader.reload()
+    made.loader._shelf.now.runtime = Runtime()
+    made.loader._core.after_fork()
+
+    assert made.loader.version is None
+    assert made.closed() == [0]
+    made.loader.reload()
+    made.loader.close()
+    assert made.closed() == [0, 1]

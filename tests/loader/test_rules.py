@@ -56,5 +56,5 @@ def test_rules_show_themselves_and_travel_with_the_loader():
 
     loader = ms.ModelLoader("ranker.onnx", reload=ms.Every(5.0), max_stale=60.0)
     twin = loader._spec.again(None)
-    assert repr(twin._core._care._rule) == "Every(5.0, jitter=0.1)"
+    assert repr(twin._spec.options["reload"]) == "Every(5.0, jitter=0.1)"
     assert twin._core._care.max_stale == 60.0
