@@ -432,6 +432,26 @@ def test_the_same_model_does_too_and_is_not_made_again(hand, file):
     assert [type(event) for event in told(log)] == [Loaded, LoadFailed, Retired, Loaded]
 
 
+def test_what_was_too_old_and_serves_again_is_nothing_to_go_back_to(hand, file):
+    loader, _ = stale(hand, file)
+    file.write(models.times(2.0))
+    hand.run(2)
+
+    with pytest.raises(ms.ModelLoadError, match="no version to roll back to"):
+        loader.rollback()
+
+
+def test_what_was_too_old_is_kept_no_longer_than_others(hand, file):
+    loader, _ = stale(hand, file)
+    old = weakref.ref(loader._shelf.aside)
+    for factor in (3.0, 4.0):
+        assert old() is not None
+        file.write(models.times(factor))
+        hand.run(2)
+
+    until(lambda: gc.collect() >= 0 and old() is None)
+
+
 def test_so_does_a_rollback(hand, file):
     loader, _ = watching(hand, file, max_stale=60.0)
     file.write(models.times(3.0))
@@ -582,6 +602,18 @@ def test_closing_while_it_reloads_leaves_it_closed(hand, file):
     assert loader.health() == PartHealth("closed")
     assert hand.tended == 0
     assert loader.version is None
+
+
+def test_closing_while_it_first_loads_leaves_it_closed(hand):
+    source = GatedSource(OSError("gone"))
+    loader = ms.ModelLoader(source, mode="background", clock=hand.clock)
+    source.gate.wait_entered()
+    loader.close()
+    source.gate.open()
+    join_loads()
+
+    assert hand.tended == 0
+    assert loader.health() == PartHealth("closed")
 
 
 def test_a_loader_without_a_rule_is_not_looked_after(hand, file):

@@ -8,7 +8,10 @@ import pytest
 import modelserve as ms
 from modelserve.testing import FakeClock
 from tests.loader.crowds import GatedSource, start
+from tests.loader.tending import hand, join_loads
 from tests.support.processes import in_child
+
+assert hand  # a fixture
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
 
@@ -77,6 +80,28 @@ def test_a_load_in_progress_at_the_fork_is_begun_anew_in_the_child():
     assert in_child(work) == repr("0xb")
     source.gate.open()
     assert call.result(20) == "0xa"
+
+
+def test_a_reload_in_progress_at_the_fork_is_begun_anew_in_the_child(hand):
+    source = GatedSource(hex, oct)
+    loader = ms.ModelLoader(source, reload=60.0, clock=hand.clock)
+    source.gate.open_one()
+    loader(10)
+    hand.clock.advance(100)
+    loader._core.tick()
+    source.gate.wait_entered(2)
+
+    def work():
+        source.gate.open()
+        hand.clock.advance(100)
+        loader._core.tick()
+        join_loads()
+        return loader(10)
+
+    assert in_child(work) == repr("0o12")
+    source.gate.open()
+    join_loads()
+    assert loader(10) == "0o12"
 
 
 def session(models, factor, threads):

@@ -241,6 +241,18 @@ def test_who_holds_what_was_let_go_is_told_after_a_while(leases):
         assert made.loader.health() == PartHealth("ready", told)
 
 
+def test_who_holds_what_was_rolled_back_is_told():
+    clock = FakeClock()
+    made = Made(clock=clock)
+    made.loader.reload()
+    made.loader.reload()
+    with made.loader.lease():
+        made.loader.rollback()
+        clock.advance(90)
+
+        assert made.loader.health().reason == "version 2 is held by 1 lease for 90 s"
+
+
 def test_a_call_in_flight_for_long_is_told():
     clock, gate = FakeClock(), GatedPredictor()
     made = Made(clock=clock, gate=gate)
@@ -281,6 +293,7 @@ def test_a_child_closes_no_model_that_stays_with_its_parent():
 
     assert in_child(work) == repr(([], ["cpu"]))
     loader.reload()
+    join_closers()
     assert in_child(work) == repr((["meta"], ["meta", "cpu"]))
     join_closers()
     assert closed == ["meta"]
