@@ -10,7 +10,7 @@ from modelserve.predictor import PartHealth
 from modelserve.testing import EventLog
 from tests.formats import models
 from tests.loader.crowds import told
-from tests.loader.tending import Written, first, hand, luck, rows, seed
+from tests.loader.tending import Written, first, hand, join_loads, luck, rows, seed
 
 assert hand  # a fixture
 
@@ -36,6 +36,7 @@ class History:
         )
         seed(self.loader, number)
         self.loader.get()
+        join_loads()
 
     def good(self):
         self.file.replace(self.rng.choice(GOOD), older=self.rng.random() < 0.3)
@@ -65,6 +66,7 @@ class History:
         self.loader.close()
         with contextlib.suppress(ms.ModelServeError):
             self.loader.open()
+        join_loads()  # a thread that ends holds what it loaded
 
     def go_on(self):
         """Let one thing happen, and look whether all is well."""
