@@ -82,7 +82,10 @@ class Shelf:
         return told
 
     def after_fork(self) -> formats.Fate:
-        """Keep what lives on in a forked child; say what becomes of the version of now."""
+        """Keep what lives on in a forked child; say what becomes of the version of now.
+
+        What was let go and is still held is asked, too: its end may be the parent's business.
+        """
         of_now: formats.Fate = "keep"
         for version in self._all():
             fate = version.after_fork()
@@ -90,6 +93,10 @@ class Shelf:
                 of_now = fate
             if fate != "keep":
                 self._forget(version)
+        for ref, _ in self._gone:
+            gone = ref()
+            if gone is not None and gone.after_fork() != "keep":
+                self._forget(gone)
         return of_now
 
     def _all(self) -> list[Version]:
@@ -104,7 +111,7 @@ class Shelf:
             version.stamp.retire()
         elif version is self.before:
             self.before = None
-        else:
+        elif version is self.aside:
             self.aside = None
 
     def _let_go(self, version: Version | None, at: float) -> None:

@@ -311,6 +311,42 @@ def test_what_stays_with_the_parent_is_closed_by_the_parent():
 
     assert made.loader.version is None
     assert made.closed() == [0]
+
+
+def test_what_is_held_at_the_fork_stays_with_the_parent_too():
+    asked = []
+
+    class Runtime:
+        def after_fork(self, model):
+            asked.append(model.number)
+            return "reload" if model.number == 1 else "keep"
+
+    made = Made()
+    leases = [made.loader.lease(), made.loader.lease()]
+    for lease in leases:
+        made.loader.reload()
+        lease.__enter__()
+        made.loader._shelf.now.runtime = Runtime()
+    for _ in range(3):
+        made.loader.reload()
+    made.loader._core.after_fork()
+    for lease in leases:
+        lease.__exit__(None, None, None)
+
+    assert asked == [1, 2]
+    assert made.closed() == [0, 1, 1, 0, 0]
+
+
+def test_what_stays_behind_is_loaded_anew():
+    class Runtime:
+        def after_fork(self, model):
+            return "reload"
+
+    made = Made()
+    made.loader.reload()
+    made.loader._shelf.now.runtime = Runtime()
+    made.loader._core.after_fork()
+
     made.loader.reload()
     made.loader.close()
     assert made.closed() == [0, 1]
