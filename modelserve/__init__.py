@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import importlib
 import logging
 from typing import TYPE_CHECKING, Any
 
@@ -25,15 +26,24 @@ from modelserve.errors import (
     Overloaded,
     Stuck,
 )
-from modelserve.loader import ModelLoader
-from modelserve.pool import ModelPool
+from modelserve.loader import Every, ModelLoader, OnChange, checks
 from modelserve.predictor import Health, awarm, describe, health, inline, predictor, warm
-from modelserve.replicas import Replicas
 from modelserve.request import Request, Stamp, current_request, request
 from modelserve.splitter import Assignment, HashSplit, TrafficSplitter, Variant
 
 if TYPE_CHECKING:
     from modelserve.placement import Device, DevicePlacer, devices
+    from modelserve.pool import ModelPool
+    from modelserve.replicas import Replicas
+
+LATER = {
+    "Device": "placement",
+    "DevicePlacer": "placement",
+    "ModelPool": "pool",
+    "Replicas": "replicas",
+    "devices": "placement",
+}
+"""Where that lies which few services need: it is imported when it is asked for."""
 
 __all__ = [
     "AsList",
@@ -45,6 +55,7 @@ __all__ = [
     "Device",
     "DevicePlacer",
     "DynamicBatcher",
+    "Every",
     "Forked",
     "HashSplit",
     "Health",
@@ -53,6 +64,7 @@ __all__ = [
     "ModelPool",
     "ModelServeError",
     "NestingError",
+    "OnChange",
     "Overloaded",
     "Pad",
     "PredictionCache",
@@ -66,6 +78,7 @@ __all__ = [
     "awarm",
     "batched",
     "cached",
+    "checks",
     "current_request",
     "describe",
     "devices",
@@ -81,9 +94,8 @@ logging.getLogger(__name__).addHandler(logging.NullHandler())
 
 
 def __getattr__(name: str) -> Any:
-    """Import what most services never need when it is asked for."""
-    if name in {"Device", "DevicePlacer", "devices"}:
-        from modelserve import placement
-
-        return getattr(placement, name)
-    raise AttributeError(f"module 'modelserve' has no attribute {name!r}")
+    """Import what was not asked for yet."""
+    if name not in LATER:
+        raise AttributeError(f"module 'modelserve' has no attribute {name!r}")
+    found = getattr(importlib.import_module(f"modelserve.{LATER[name]}"), name)
+    return globals().setdefault(name, found)

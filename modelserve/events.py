@@ -23,6 +23,8 @@ __all__ = [
     "LoadFailed",
     "Loaded",
     "Retired",
+    "RolledBack",
+    "StageDone",
 ]
 
 _log = logging.getLogger("modelserve")
@@ -50,6 +52,35 @@ class LoadFailed(NamedTuple):
     part: str
     error: BaseException
     seconds: float
+
+
+class StageDone(NamedTuple):
+    """A loader has done one stage of its work on a version, in so many seconds.
+
+    "load" reads ``nbytes`` bytes and makes a model of them, "warm" runs the inputs of ``warmup``,
+    "check" compares with the version that serves, "swap" hands the new one out, and "close" closes
+    a retired one, on a thread of its own. A stage that fails ends in ``LoadFailed``.
+
+    >>> StageDone("ranker", "warm", "v1", 0.25).stage
+    'warm'
+    """
+
+    part: str
+    stage: Literal["load", "warm", "check", "swap", "close"]
+    version: str
+    seconds: float
+    nbytes: int = 0
+
+
+class RolledBack(NamedTuple):
+    """A loader hands out the version before again.
+
+    >>> RolledBack("ranker", "v1").version
+    'v1'
+    """
+
+    part: str
+    version: str
 
 
 class Retired(NamedTuple):
@@ -102,7 +133,9 @@ class Evicted(NamedTuple):
     reason: Literal["room", "idle", "asked", "closed"]
 
 
-Event: TypeAlias = Loaded | LoadFailed | Retired | BatchDone | Admitted | Evicted
+Event: TypeAlias = (
+    StageDone | Loaded | LoadFailed | RolledBack | Retired | BatchDone | Admitted | Evicted
+)
 Hook: TypeAlias = Callable[[Event], object]
 
 

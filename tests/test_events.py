@@ -14,12 +14,16 @@ from modelserve.events import (
     Loaded,
     LoadFailed,
     Retired,
+    RolledBack,
+    StageDone,
     tell,
 )
 from modelserve.testing import EventLog
 
 ALL = [
+    StageDone("ranker", "load", "v1", 0.25, 1024),
     Loaded("ranker", "v1", 0.5),
+    RolledBack("ranker", "v0"),
     LoadFailed("ranker", OSError("gone"), 0.1),
     Retired("ranker", "v1"),
     BatchDone("ranker", 32, 0.001, 0.004, None),

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections import deque
-from itertools import repeat
 from threading import RLock
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -152,7 +150,8 @@ class Core:
             pause = 0.0 if full or self.closing else lanes.hold(came, now)
             if pause > 0:
                 return None, pause
-            calls = list(map(deque.popleft, repeat(staged, count)))
+            take = staged.popleft
+            calls = [take() for _ in range(count)]
             batch = Batch(calls)
             try:
                 ready = self._is_ready(batch, now)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from modelserve.loader import checks
 from modelserve.loader._loader import ModelLoader
+from modelserve.loader._rules import Every, OnChange
 from modelserve.loader._version import LoaderStats
 
-__all__ = ["LoaderStats", "ModelLoader"]
+__all__ = ["Every", "LoaderStats", "ModelLoader", "OnChange", "checks"]

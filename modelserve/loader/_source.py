@@ -5,42 +5,107 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, Final, Protocol, cast, final
 
-from modelserve import formats
+from modelserve.errors import ModelLoadError
+from modelserve.loader._how import PLAINLY, How
+from modelserve.loader._version import Fetched
 from modelserve.predictor import name_of
 
-Source = Callable[["str | None"], "formats.Artefact | None"]
+if TYPE_CHECKING:
+    from modelserve.loader._version import Version
+
+READS = 3
+"""How often a source that changes while it is read is read again at once."""
+GONE: Final = object()
+"""The identity of what is not there."""
 
 
-def open_source(
-    source: Any,
-    version: str | None,
-    *,
-    factory: Callable[[], Any] | None = None,
-    sha256: str | None = None,
-    allow_pickle: bool = False,
-) -> tuple[Source, str]:
-    """Return how to fetch a model unless it is of the version given, and what to call it."""
+class Source(Protocol):
+    """What models are fetched from."""
+
+    name: str
+    """What to call a loader of it."""
+
+    def fetch(self, now: Version | None) -> Fetched | None:
+        """Make the model that is there, unless it is that of now. Raises whatever it may."""
+        ...
+
+    def identity(self) -> object:
+        """Return what is another once the model is; None if it cannot be told.
+
+        Raises ModelLoadError where nothing is.
+        """
+        ...
+
+
+class Torn(ModelLoadError):
+    """A source changed while it was read, again and again."""
+
+
+def identity_of(source: Source) -> object:
+    """Return the identity of a source, or that of nothing."""
+    try:
+        return source.identity()
+    except ModelLoadError:
+        return GONE
+
+
+def read(source: Source, now: Version | None) -> tuple[object, Fetched | None]:
+    """Fetch what is the same before and after, with its identity.
+
+    What changed meanwhile may be half of one file and half of another. Raises Torn if that never
+    ends.
+    """
+    for _ in range(READS):
+        before = identity_of(source)
+        try:
+            fetched = source.fetch(now)
+        except Exception:
+            if identity_of(source) == before:
+                raise
+        else:
+            if identity_of(source) == before:
+                return before, fetched
+    raise Torn(
+        f"{source.name!r} changed while it was read: write models elsewhere and rename them "
+        "when they are complete"
+    )
+
+
+def open_source(source: Any, version: str | None, how: How = PLAINLY) -> Source:
+    """Return what fetches models of a source."""
     module = getattr(sys.modules.get("torch.nn"), "Module", None)  # None while torch is imported
     if module is not None and isinstance(source, module):
-        return lambda _: formats.Artefact(source, version), type(source).__name__
+        return Function(lambda: source, type(source).__name__, version)
     if callable(source):
         _check_function(source)
-        return lambda _: formats.Artefact(source(), version), name_of(source)
+        return Function(source, name_of(source), version)
     if isinstance(source, str | os.PathLike):
-        path = formats.place(cast("str", source))
-        how: dict[str, Any] = {"factory": factory, "sha256": sha256, "allow_pickle": allow_pickle}
-        formats.find(path, **how)
-        if version is not None:
-            raise ValueError(
-                f"version={version!r} of '{path}': a file's version is its digest, so leave it out"
-            )
-        return lambda unless: formats.read(path, unless, **how), path.stem
+        from modelserve.loader._paths import open_path
+
+        return open_path(cast("str", source), version, how)
     raise TypeError(
         f"a {type(source).__name__} is no source: pass a path, a torch module, or a function of "
         "no arguments that returns the model, such as `lambda: model`"
     )
+
+
+@final
+class Function:
+    """A function that makes a model, and cannot tell whether it would be another."""
+
+    def __init__(self, make: Callable[[], Any], name: str, version: str | None) -> None:
+        self._make = make
+        self._version = version
+        self.name = name
+
+    def fetch(self, now: Version | None) -> Fetched:  # noqa: ARG002 - the protocol's
+        """Make a model."""
+        return Fetched(self._make(), self._version, None, 0)
+
+    def identity(self) -> None:
+        """Tell nothing."""
 
 
 def _check_function(source: Callable[[], Any]) -> None:

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, final
 
-from modelserve import formats
 from modelserve.request import Stamp, current
+
+if TYPE_CHECKING:
+    from modelserve import formats
 
 KNOWN_VERSIONS = 64
 """How many versions of a loader are known again when they come back."""
 
 
 class LoaderStats(NamedTuple):
-    """Counts of a loader, and the version it serves; ``load_seconds`` is the last load's.
+    """Counts of a loader, and the version it serves; ``load_seconds`` is the last good load's.
 
     ``blocked_loop`` is sync calls that kept an event loop waiting for a first load.
     """
@@ -25,13 +27,44 @@ class LoaderStats(NamedTuple):
     blocked_loop: int = 0
 
 
-class Version(NamedTuple):
-    """One loaded model: how to call it, the stamp that it leaves, and who knows its kind."""
+class Fetched(NamedTuple):
+    """A model fresh from its source.
+
+    ``label`` is what its version is called, if the source says so, and ``digest`` what its bytes
+    make it.
+    """
 
     model: Any
-    call: Callable[[Any], Any]
-    stamp: Stamp
-    runtime: formats.Runtime | None
+    label: str | None
+    digest: str | None
+    nbytes: int
+
+
+@final
+class Version:
+    """One loaded model: how to call it, the stamp that it leaves, and who knows its kind.
+
+    Whoever uses the model holds its version meanwhile, so that it is free when nobody does.
+    """
+
+    __slots__ = ("__weakref__", "call", "digest", "disown", "leases", "model", "runtime", "stamp")
+
+    def __init__(
+        self,
+        model: Any,
+        call: Callable[[Any], Any],
+        stamp: Stamp,
+        runtime: formats.Runtime | None,
+        digest: str | None = None,
+    ) -> None:
+        self.model = model
+        self.call = call
+        self.stamp = stamp
+        self.runtime = runtime
+        self.digest = digest
+        self.leases: set[object] = set()
+        self.disown: Callable[[], object] | None = None
+        """How to leave closing the model to somebody else, if this would."""
 
     def handed(self) -> Any:
         """Return the model, and leave the stamp with the request in force."""

@@ -10,12 +10,14 @@ from modelserve.predictor._base import (
     Spec,
     achunks,
     chunks,
+    closed,
     each,
 )
 from modelserve.predictor._bind import Home
 from modelserve.predictor._fork import on_fork
 from modelserve.predictor._laws import check_call
 from modelserve.predictor._lazy import aio
+from modelserve.predictor._life import Life
 from modelserve.predictor._lift import Function, Inline, inline, lift, predictor, wraps
 from modelserve.predictor._names import name_of
 from modelserve.predictor._threads import (
@@ -46,6 +48,7 @@ __all__ = [
     "Home",
     "Inline",
     "Level",
+    "Life",
     "LoopSink",
     "Outcome",
     "PartHealth",
@@ -61,6 +64,7 @@ __all__ = [
     "block_on",
     "check_call",
     "chunks",
+    "closed",
     "crowd_of",
     "deliver",
     "describe",

@@ -272,7 +272,12 @@ class Primitive(Generic[In, Out]):
 
     def closed_error(self) -> Closed:
         """The error of a call after ``close()``."""
-        return Closed(f"{self.name!r} is closed: open it again with `with predictor:`")
+        return closed(self.name)
+
+
+def closed(name: str) -> Closed:
+    """Make the error of a call after ``close()``."""
+    return Closed(f"{name!r} is closed: open it again with `with predictor:`")
 
 
 class Spec(NamedTuple):

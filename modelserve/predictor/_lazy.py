@@ -25,7 +25,7 @@ class LazyModule(Loaded):
         module = importlib.import_module(self._name)
         if not getattr(module.__spec__, "_initializing", False):  # as in the midst of its import
             vars(self).update(vars(module))
-            self.__class__ = Loaded  # type: ignore[assignment] # of the same layout
+            object.__setattr__(self, "__class__", Loaded)
         return getattr(module, attribute)
 
 

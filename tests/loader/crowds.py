@@ -5,6 +5,7 @@ import threading
 import time
 from concurrent.futures import Future
 
+from modelserve.events import StageDone
 from modelserve.testing import GatedPredictor
 
 LIMIT = 20.0
@@ -30,6 +31,11 @@ def until(condition):
     while not condition():
         assert time.monotonic() < end, "waited in vain"
         time.sleep(0)
+
+
+def told(log):
+    """Return what a log was told, but for the stages on the way."""
+    return [event for event in log if not isinstance(event, StageDone)]
 
 
 class Crowd:

@@ -5,6 +5,7 @@ import asyncio
 import pytest
 
 import modelserve as ms
+from modelserve.loader._version import Fetched
 from tests.loader.crowds import LIMIT, Crowd, GatedSource, start, until
 
 
@@ -67,7 +68,7 @@ def test_closing_while_loading_lets_everybody_go():
     source = GatedSource(hex, oct)
     loader = ms.ModelLoader(source, name="ranker")
     crowd = Crowd(8, loader, loader.acall)
-    until(lambda: len(loader._waiting or ()) == 16)
+    until(lambda: len(loader._core._waiting or ()) == 16)
     loader.close()
     source.gate.open()
 
@@ -102,7 +103,7 @@ def test_a_load_that_ends_after_closing_and_opening_again_serves():
     source.gate.wait_entered()
     loader.close()
     opening = start(loader.open)
-    until(lambda: len(loader._waiting or ()) == 2)
+    until(lambda: len(loader._core._waiting or ()) == 2)
     source.gate.open()
 
     assert first.result(LIMIT) == "0xa"
@@ -111,14 +112,19 @@ def test_a_load_that_ends_after_closing_and_opening_again_serves():
 
 
 def test_an_unchanged_model_of_a_loader_closed_meanwhile_is_not_served():
-    def fetch(unless):
-        if unless is not None:
-            loader.close()
-        return None if unless else first
+    class Source:
+        name = "ranker"
 
-    loader = loader_of(hex)
-    first = loader._source(None)
-    loader._source = fetch
+        def fetch(self, now):
+            if now is not None:
+                loader.close()
+            return None if now else Fetched(hex, "v1", "v1", 0)
+
+        def identity(self):
+            return 1
+
+    loader = loader_of()
+    loader._core._maker._source = Source()
     loader(10)
     with pytest.raises(ms.Closed):
         loader.reload()

@@ -12,7 +12,7 @@ import modelserve as ms
 from modelserve.events import LoadFailed
 from modelserve.predictor import ThreadSink
 from modelserve.testing import EventLog
-from tests.loader.crowds import LIMIT, Crowd, GatedSource, start, until
+from tests.loader.crowds import LIMIT, Crowd, GatedSource, start, told, until
 from tests.support.processes import fresh
 
 
@@ -27,7 +27,7 @@ def read(loader):
 
 
 def waiting(loader):
-    return len(loader._waiting or ())
+    return len(loader._core._waiting or ())
 
 
 def test_one_load_serves_everybody():
@@ -129,7 +129,7 @@ def test_a_failing_warmup_is_a_failing_load():
 
     assert isinstance(caught.value.__cause__, TypeError)
     assert loader.version is None
-    [failed] = log
+    [failed] = told(log)
     assert type(failed) is LoadFailed
     assert str(failed.error) == str(caught.value)
 
@@ -195,7 +195,7 @@ def test_who_comes_as_the_load_ends_is_answered_at_once():
     loader = ms.ModelLoader(lambda: hex)
     loader(10)
     sink = ThreadSink()  # of a caller that saw no version a moment ago
-    loader._begin(sink)
+    loader._core.begin(sink)
 
     assert sink.done()
     assert sink.wait(None, "ranker").stamp is loader.stamp()
@@ -214,10 +214,12 @@ def test_a_load_sees_nothing_of_who_began_it():
 @pytest.mark.parametrize("begin", ["call", "reload", "open", "background"])
 def test_a_source_that_asks_for_its_own_model_is_told_so(use, begin):
     def load():
+        assert made.wait(LIMIT)
         {"call": lambda: loader(1), "get": loader.get, "reload": loader.reload}[use]()
 
-    mode = "background" if begin == "background" else "lazy"
+    mode, made = "background" if begin == "background" else "lazy", threading.Event()
     loader = ms.ModelLoader(load, name="ranker", mode=mode)
+    made.set()
     future = start({"reload": loader.reload, "open": loader.open}.get(begin, loader.get))
     with pytest.raises(ms.ModelLoadError, match="'ranker' asks for itself while it loads"):
         future.result(LIMIT)

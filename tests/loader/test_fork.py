@@ -6,8 +6,12 @@ import numpy as np
 import pytest
 
 import modelserve as ms
+from modelserve.testing import FakeClock
 from tests.loader.crowds import GatedSource, start
+from tests.loader.tending import hand, join_loads
 from tests.support.processes import in_child
+
+assert hand  # a fixture
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
 
@@ -59,7 +63,7 @@ def test_a_loader_that_was_never_used_loads_in_the_child():
 def test_a_lock_that_somebody_holds_at_the_fork_is_nobodys_in_the_child(lock):
     loader = ms.ModelLoader(lambda: hex)
     loader(10)
-    with getattr(loader, lock):
+    with getattr(loader._core, lock):
         assert in_child(lambda: (loader.reload(), loader(10))) == repr(("2", "0xa"))
 
 
@@ -76,6 +80,31 @@ def test_a_load_in_progress_at_the_fork_is_begun_anew_in_the_child():
     assert in_child(work) == repr("0xb")
     source.gate.open()
     assert call.result(20) == "0xa"
+
+
+def test_a_reload_in_progress_at_the_fork_is_begun_anew_in_the_child(hand):
+    source, parent = GatedSource(hex, oct), os.getpid()
+
+    def load():
+        return source() if os.getpid() == parent else bin  # a gate's locks are the parent's
+
+    loader = ms.ModelLoader(load, reload=60.0, clock=hand.clock)
+    source.gate.open_one()
+    loader(10)
+    hand.clock.advance(100)
+    loader._core.tick()
+    source.gate.wait_entered(2)
+
+    def work():
+        hand.clock.advance(100)
+        loader._core.tick()
+        join_loads()
+        return loader(10)
+
+    assert in_child(work) == repr("0b1010")
+    source.gate.open()
+    join_loads()
+    assert loader(10) == "0o12"
 
 
 def session(models, factor, threads):
@@ -140,6 +169,28 @@ def test_a_file_is_loaded_anew_in_the_child_with_the_stamp_it_had(path):
     assert stamp.retired == 0
 
 
+def test_a_session_that_was_too_old_stays_behind(path):
+    clock = FakeClock()
+    loader = ms.ModelLoader(path, reload=ms.Every(1000.0), max_stale=10.0, clock=clock)
+    loader(rows(1))
+    data = path.read_bytes()
+    path.write_bytes(b"broken")
+    with pytest.raises(ms.ModelLoadError):
+        loader.reload()
+    clock.advance(20)
+    loader._core.tick()
+    assert loader.version is None
+
+    def work():
+        path.write_bytes(data)
+        return first(loader(rows(1)))
+
+    assert in_child(work) == "2.0"
+    with pytest.raises(ms.ModelLoadError, match="no model young enough"):
+        loader(rows(1))
+    loader.close()
+
+
 def test_a_cache_in_the_child_does_not_answer_with_a_file_that_changed(path, models):
     loader = ms.ModelLoader(path)
     cache = ms.PredictionCache(loader, maxsize=8)
@@ -168,6 +219,7 @@ def test_a_module_on_a_device_is_refused_with_the_fix(torch):
             with pytest.raises(ms.Forked) as caught:
                 ask()
             told.append(str(caught.value))
+        assert loader._core.tick() is None
         return set(told) == {loader.health().reason}, loader.health()
 
     reason = (

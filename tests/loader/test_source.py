@@ -1,6 +1,7 @@
 """What a model can come from, and what is refused at construction."""
 
 import functools
+import itertools
 import re
 import sys
 from pathlib import Path
@@ -9,7 +10,7 @@ from types import ModuleType
 import pytest
 
 import modelserve as ms
-from modelserve.loader._source import open_source
+from modelserve.loader._source import GONE, Torn, identity_of, open_source, read
 
 
 def load():
@@ -31,10 +32,11 @@ class Loads:
 
 def test_a_function_is_called_at_every_fetch():
     made = []
-    fetch, name = open_source(lambda: made.append(1) or len(made), "v1")
+    source = open_source(lambda: made.append(1) or len(made), "v1")
 
-    assert name == "<lambda>"
-    assert [fetch(None), fetch("v1")] == [(1, "v1", 0), (2, "v1", 0)]
+    assert source.name == "<lambda>"
+    assert source.identity() is None
+    assert [source.fetch(None)[:3], source.fetch("v1")[:3]] == [(1, "v1", None), (2, "v1", None)]
 
 
 @pytest.mark.parametrize(
@@ -50,7 +52,56 @@ def test_a_function_is_called_at_every_fetch():
     ids=["function", "object", "class", "partial", "builtin class", "builtin"],
 )
 def test_anything_that_can_be_called_without_arguments_is_a_source(source, name):
-    assert open_source(source, None)[1] == name
+    assert open_source(source, None).name == name
+
+
+class Changing:
+    """A source that changes at every look for a while, and breaks meanwhile."""
+
+    name = "ranker"
+
+    def __init__(self, looks):
+        self._looks = itertools.count()
+        self._last = looks
+        self.fetched = []
+
+    def identity(self):
+        return min(next(self._looks), self._last)
+
+    def fetch(self, now):
+        self.fetched.append(now)
+        if len(self.fetched) < 3:
+            raise ValueError("half of a file")
+        return "model"
+
+
+def test_what_breaks_while_it_changes_is_read_again():
+    source = Changing(4)
+
+    assert read(source, "now") == (4, "model")
+    assert source.fetched == ["now"] * 3
+
+
+def test_what_breaks_and_does_not_change_is_broken():
+    source = Changing(2)
+    with pytest.raises(ValueError, match="half of a file"):
+        read(source, None)
+
+    assert len(source.fetched) == 2
+
+
+def test_what_changes_on_and_on_is_given_up():
+    with pytest.raises(Torn, match="'ranker' changed while it was read"):
+        read(Changing(100), None)
+
+
+def test_the_identity_of_what_is_not_there_is_that_of_nothing(tmp_path):
+    path = tmp_path / "ranker.onnx"
+    source = open_source(path, None)
+    assert identity_of(source) is GONE
+    path.write_bytes(b"here")
+
+    assert identity_of(source) is not GONE
 
 
 @pytest.mark.parametrize(
@@ -58,23 +109,23 @@ def test_anything_that_can_be_called_without_arguments_is_a_source(source, name)
     [("models/ranker-v1.onnx", "ranker-v1"), (Path("ranker.v2.onnx"), "ranker.v2")],
 )
 def test_a_path_names_the_loader_by_its_stem(path, name):
-    assert open_source(path, None)[1] == name
+    assert open_source(path, None).name == name
 
 
 def test_a_torch_module_is_a_source_of_itself():
     torch = pytest.importorskip("torch", reason="the extra torch is not installed")
     module = torch.nn.Identity()
-    fetch, name = open_source(module, "v1")
+    source = open_source(module, "v1")
 
-    assert name == "Identity"
-    assert fetch(None) == (module, "v1", 0)
+    assert source.name == "Identity"
+    assert source.fetch(None)[:2] == (module, "v1")
 
 
 def test_torch_may_still_be_on_its_way_in(monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", ModuleType("torch"))
     monkeypatch.setitem(sys.modules, "torch.nn", ModuleType("torch.nn"))
 
-    assert open_source(load, None)[1] == "load"
+    assert open_source(load, None).name == "load"
 
 
 @pytest.mark.parametrize(

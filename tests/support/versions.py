@@ -54,6 +54,7 @@ class Model:
         if self.before is not None:
             began = tick()
             self.noted(int(self.loader.rollback()), began)
+            self.before = None
 
     def served(self, version, began, ended):
         """Whether a version may have been handed out at some time between two ticks."""

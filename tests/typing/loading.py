@@ -1,41 +1,39 @@
-"""What loaders infer: of a path nothing, so that they are annotated where types matter."""
+"""Loaders as type checkers see them."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any, assert_type
 
 import modelserve as ms
+from modelserve.loader.checks import Candidate, Check
 
 
-def load() -> dict[str, int]:
-    return {"a": 1}
+def upper(text: str) -> str:
+    return text.upper()
 
 
-def look_up(model: dict[str, int], text: str) -> int:
-    return model[text]
+def passes(new: Candidate, old: Candidate | None) -> None:
+    assert_type(new.answers(), list[Any])
 
 
-assert_type(ms.ModelLoader(load), ms.ModelLoader[Any, Any])
-assert_type(ms.ModelLoader(load, mode="lazy", version="1"), ms.ModelLoader[Any, Any])
-assert_type(ms.ModelLoader(load, predict=look_up), ms.ModelLoader[str, int])
-assert_type(ms.ModelLoader(load, predict=look_up, warmup=["a"]), ms.ModelLoader[str, int])
-loader: ms.ModelLoader[str, int] = ms.ModelLoader(load, predict=lambda model, text: model[text])
+def forget(model: Any) -> None: ...
 
 
-def check_path() -> None:
-    assert_type(ms.ModelLoader("ranker.onnx"), ms.ModelLoader[Any, Any])
-    assert_type(ms.ModelLoader(Path("ranker.onnx")), ms.ModelLoader[Any, Any])
+assert_type(ms.ModelLoader(lambda: upper), ms.ModelLoader[Any, Any])
+assert_type(ms.checks.finite(), Check)
+hourly: ms.ModelLoader[str, str] = ms.ModelLoader(
+    lambda: upper, reload=3600.0, max_stale=7200.0, check=passes, close=forget
+)
+changing: ms.ModelLoader[str, str] = ms.ModelLoader(
+    "ranker.onnx", reload=ms.OnChange(), check=[ms.checks.drift(0.1), passes, lambda new, old: None]
+)
+spread: ms.ModelLoader[str, str] = ms.ModelLoader(lambda: upper, reload=ms.Every(60, jitter=0.5))
+pinned: ms.ModelLoader[str, str] = ms.ModelLoader("models/ranker", version="3")
 
 
-def check_faces() -> None:
-    assert_type(loader("a"), int)
-    assert_type(loader.get(), Any)
-    assert_type(loader.version, str | None)
-    assert_type(loader.reload(), str)
-    assert_type(loader.stats.loads, int)
-
-
-async def check_async_face() -> None:
-    assert_type(await loader.acall("a"), int)
-    assert_type(await loader.aget(), Any)
+async def lends() -> None:
+    with hourly.lease() as model:
+        assert_type(model, Any)
+    async with hourly.lease() as model:
+        assert_type(model, Any)
+    assert_type(hourly.rollback(), str)
