@@ -196,12 +196,12 @@ class DynamicBatcher(Primitive[In, Out]):
         scope = current()
         loop = aio.here()
         future: asyncio.Future[Out] = loop.create_future()
-        left = math.inf
-        if scope is not None:
-            left = self._push(x, future, loop, scope)
-        elif not self._stage(x, future, loop):
-            self._queues.admit(x, future, loop)
-        if scope is None or left == math.inf:
+        if scope is None:
+            if not self._stage(x, future, loop):
+                self._queues.admit(x, future, loop)
+            return await future
+        left = self._push(x, future, loop, scope)
+        if left == math.inf:
             return await future
         kept = aio.keep(future, scope, self.name, left)
         try:

@@ -1,5 +1,8 @@
 """Modules that are imported when they are needed."""
 
+import sys
+import types
+
 import pytest
 
 from modelserve.predictor._lazy import LazyModule
@@ -14,6 +17,19 @@ module = LazyModule("wave")
 print("wave" in sys.modules, module.open is __import__("wave").open, "Error" in vars(module))
 """
     assert fresh(code) == "False True True\n"
+
+
+def test_a_module_in_the_midst_of_its_import_is_asked_again(monkeypatch):
+    module = types.ModuleType("halfway")
+    module.__spec__ = types.SimpleNamespace(_initializing=True)
+    module.first = 1
+    monkeypatch.setitem(sys.modules, "halfway", module)
+    lazy = LazyModule("halfway")
+    assert lazy.first == 1
+    module.__spec__._initializing = False
+    module.second = 2
+
+    assert (lazy.first, lazy.second) == (1, 2)
 
 
 def test_what_the_module_lacks_is_missing():

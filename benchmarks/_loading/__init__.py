@@ -1,0 +1,1 @@
+"""Scenarios of loading: each returns rows that set a figure beside its target."""
