@@ -132,7 +132,7 @@ def test_it_has_the_level_and_the_colour_of_its_model():
 
 def test_health_shows_a_model_that_is_not_well():
     models = [str.upper]
-    loader = ms.ModelLoader(lambda: models.pop(), name="a", version="1")
+    loader = ms.ModelLoader(models.pop, name="a", version="1")
     with pool_of(loader) as pool:
         assert pool["a"]("x") == "X"
         with pytest.raises(ms.ModelLoadError):
