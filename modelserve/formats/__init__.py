@@ -11,7 +11,7 @@ from typing import Any, Literal, NamedTuple, Protocol, TypeAlias, cast
 
 from modelserve.errors import ModelLoadError
 from modelserve.formats import _door, _external
-from modelserve.formats._door import pinned
+from modelserve.formats._door import pinned, sums
 from modelserve.formats._known import FORMS, Ask, Form, cannot, demand_trust, guess, told
 from modelserve.formats._remote import Remote
 
@@ -25,11 +25,13 @@ __all__ = [
     "Runtime",
     "caller",
     "find",
+    "gather",
     "identity",
     "pinned",
     "place",
     "read",
     "runtime",
+    "sums",
 ]
 
 RUNTIMES = {"onnxruntime": "onnx", "torch": "torch", "xgboost": "xgboost", "lightgbm": "lightgbm"}
@@ -99,6 +101,7 @@ def find(
     factory: Callable[[], Any] | None = None,
     sha256: str | None = None,
     allow_pickle: bool = False,
+    promised: str = "",
 ) -> Form:
     """Return the format of a file, by its suffix, without a look at it.
 
@@ -106,13 +109,8 @@ def find(
     a ``sha256`` that is no digest.
     """
     pin = pinned(sha256)
-    form = FORMS.get(path.suffix.lower())
-    if form is None:
-        known = ", ".join(sorted(FORMS))
-        raise ModelLoadError(
-            f"'{path}' is of no known format: use one of {known}, or pass a function that loads it"
-        )
-    if form.fragile and not pin:
+    form = _form(path)
+    if form.fragile and not (pin or promised):
         raise _failed(
             path,
             f"a broken one could end the process, as {form.reader} believes what it "
@@ -130,25 +128,29 @@ def find(
     return form
 
 
-def read(
+def read(  # noqa: PLR0913 - one word each
     path: Path | Remote,
     unless: str | None = None,
     *,
     factory: Callable[[], Any] | None = None,
     sha256: str | None = None,
     allow_pickle: bool = False,
+    promised: str = "",
 ) -> Artefact | None:
     """Load a model file, or return None if its version is the one given.
 
     Its version is the beginning of the SHA-256 of the very bytes that are loaded; that of an ONNX
     model with external data is of what ``sha256sum`` prints for the model and for those files in
     the order of their names. ``sha256`` pins it: other bytes are refused before they are parsed.
+    So does ``promised``, the whole digest that a manifest beside the file tells; but as whoever
+    writes the one can write the other, it lets nothing run code.
 
     Raises ModelLoadError for everything that keeps it from being loaded, and nothing else.
     """
-    form = find(path, factory=factory, sha256=sha256, allow_pickle=allow_pickle)
-    contents = _gather(path)
+    form = find(path, factory=factory, sha256=sha256, allow_pickle=allow_pickle, promised=promised)
+    contents = _contents(path)
     pin = pinned(sha256)
+    _door.check_promise(contents.digest, promised, str(path))
     _door.check_pin(contents.digest, pin, str(path))
     version = contents.digest[:VERSION_DIGITS]
     if version == unless:
@@ -157,7 +159,27 @@ def read(
     return Artefact(_make(path, form, contents.data, ask), version, contents.nbytes)
 
 
-def _gather(path: Path | Remote) -> _door.Contents:
+def gather(path: Path | Remote) -> dict[str, bytes]:
+    """Return the bytes of a model file and of those that it names, by name, in this order.
+
+    Nothing is parsed but an ONNX model's names of files. Raises ModelLoadError.
+    """
+    _form(path)
+    contents = _contents(path)
+    return {path.name: contents.data} | contents.beside
+
+
+def _form(path: Path | Remote) -> Form:
+    form = FORMS.get(path.suffix.lower())
+    if form is None:
+        known = ", ".join(sorted(FORMS))
+        raise ModelLoadError(
+            f"'{path}' is of no known format: use one of {known}, or pass a function that loads it"
+        )
+    return form
+
+
+def _contents(path: Path | Remote) -> _door.Contents:
     """Read a file, and the files beside it that it names."""
     data = path.take() if isinstance(path, Remote) else _door.take(path, str(path))
     names: list[str] = []

@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol, cast, final
 
 from modelserve.errors import ModelLoadError
 from modelserve.loader._how import PLAINLY, How
+from modelserve.loader._registry import Alias
 from modelserve.loader._version import Fetched
 from modelserve.predictor import name_of
 
@@ -81,6 +83,12 @@ def open_source(source: Any, version: str | None, how: How = PLAINLY) -> Source:
     if callable(source):
         _check_function(source)
         return Function(source, name_of(source), version)
+    if isinstance(source, Alias):
+        from modelserve.loader._paths import Folder
+
+        if version is not None:
+            raise ValueError(f"version={version!r}: {source!r} says which version, so leave it out")
+        return Folder(Path(source.path), None, how, source.name)
     if isinstance(source, str | os.PathLike):
         from modelserve.loader._paths import open_path
 
