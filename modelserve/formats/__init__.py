@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol, TypeAlias, cast
 
 from modelserve.errors import ModelLoadError
-from modelserve.formats import _door, _external
+from modelserve.formats import _door, _external, _folders
 from modelserve.formats._door import pinned, sums
 from modelserve.formats._known import FORMS, Ask, Form, cannot, demand_trust, guess, told
 from modelserve.formats._remote import Remote
@@ -36,6 +37,8 @@ __all__ = [
 
 RUNTIMES = {"onnxruntime": "onnx", "torch": "torch", "xgboost": "xgboost", "lightgbm": "lightgbm"}
 """The module of this folder that knows the models of each package."""
+FOLDER = Form("transformers", "transformers")
+"""The format of a folder that is one model."""
 VERSION_DIGITS = 16
 """How many digits of its digest are a file's version."""
 
@@ -141,13 +144,16 @@ def read(  # noqa: PLR0913 - one word each
 
     Its version is the beginning of the SHA-256 of the very bytes that are loaded; that of an ONNX
     model with external data is of what ``sha256sum`` prints for the model and for those files in
-    the order of their names. ``sha256`` pins it: other bytes are refused before they are parsed.
-    So does ``promised``, the whole digest that a manifest beside the file tells; but as whoever
-    writes the one can write the other, it lets nothing run code.
+    the order of their names, and that of a folder, which is a model of Hugging Face transformers,
+    of what it prints for all files in it. ``sha256`` pins it: other bytes are refused before they
+    are parsed. So does ``promised``, the whole digest that a manifest beside the file tells; but as
+    whoever writes the one can write the other, it lets nothing run code.
 
     Raises ModelLoadError for everything that keeps it from being loaded, and nothing else.
     """
     form = find(path, factory=factory, sha256=sha256, allow_pickle=allow_pickle, promised=promised)
+    if form is FOLDER:
+        return _read_folder(cast("Path", path), unless, pinned(sha256), promised)
     contents = _contents(path)
     pin = pinned(sha256)
     _door.check_promise(contents.digest, promised, str(path))
@@ -164,13 +170,16 @@ def gather(path: Path | Remote) -> dict[str, bytes]:
 
     Nothing is parsed but an ONNX model's names of files. Raises ModelLoadError.
     """
-    _form(path)
+    if _form(path) is FOLDER:
+        raise ModelLoadError(f"'{path}' is a folder: pass the path of a model file")
     contents = _contents(path)
     return {path.name: contents.data} | contents.beside
 
 
 def _form(path: Path | Remote) -> Form:
     form = FORMS.get(path.suffix.lower())
+    if form is None and isinstance(path, Path) and path.is_dir():
+        return FOLDER
     if form is None:
         known = ", ".join(sorted(FORMS))
         raise ModelLoadError(
@@ -200,17 +209,45 @@ def _beside(path: Path | Remote, name: str) -> bytes:
     return _door.take(_door.within(path.parent, name, str(path)), str(path.parent / name))
 
 
+def _read_folder(path: Path, unless: str | None, pin: str, promised: str) -> Artefact | None:
+    """Load a folder that is one model, from a copy that nobody else writes to."""
+    from tempfile import TemporaryDirectory
+
+    try:
+        with TemporaryDirectory(prefix="modelserve-", ignore_cleanup_errors=True) as private:
+            digest, nbytes = _folders.copy(path, Path(private))
+            _door.check_promise(digest, promised, str(path))
+            _door.check_pin(digest, pin, str(path))
+            version = digest[:VERSION_DIGITS]
+            if version == unless:
+                return None
+            with _told(path, FOLDER, private):
+                module: Any = importlib.import_module(f"modelserve.formats.{FOLDER.module}")
+                return Artefact(module.load_folder(Path(private)), version, nbytes)
+    except OSError as error:
+        raise _failed(path, f"it could not be copied ({told(error)}): make room") from error
+
+
 def _make(path: Path | Remote, form: Form, data: bytes, ask: Ask) -> Any:
     """Make a model of bytes that may be anything."""
     if (plain := guess(data)) is not None:
         raise _failed(path, cannot(form.reader, *plain))
-    try:
+    with _told(path, form):
         module = importlib.import_module(f"modelserve.formats.{form.module}")
         return cast("Format", module).load(data, ask)
+
+
+@contextlib.contextmanager
+def _told(path: Path | Remote, form: Form, private: str = "") -> Generator[None]:
+    """Tell in one way of whatever a reader raises, by the path that the user knows."""
+    try:
+        yield
     except ModelLoadError as error:
         raise _failed(path, error) from error.__cause__
     except Exception as error:  # a file that is not what it should be can raise anything
-        raise _failed(path, cannot(form.reader, told(error))) from error
+        why = told(error)
+        why = why.replace(private, str(path)) if private else why
+        raise _failed(path, cannot(form.reader, why)) from error
 
 
 def _failed(path: Path | Remote, why: object) -> ModelLoadError:

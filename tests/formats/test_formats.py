@@ -43,6 +43,8 @@ def test_what_belongs_to_a_model_is_gathered_without_being_loaded(tmp_path):
     path.write_bytes(b"no pickle")
 
     assert formats.gather(path) == {"ranker.pkl": b"no pickle"}
+    with pytest.raises(ms.ModelLoadError, match="is a folder: pass the path of a model file"):
+        formats.gather(tmp_path)
     with pytest.raises(ms.ModelLoadError, match="is of no known format"):
         formats.gather(tmp_path / "ranker.md")
 
