@@ -74,7 +74,8 @@ class Folder:
         artefact = formats.read(pick.content, unless, promised=pick.promised, **self._how)
         if artefact is None:
             return None
-        return Fetched(artefact.model, pick.label, artefact.version, artefact.nbytes)
+        whole = bool(pick.promised)
+        return Fetched(artefact.model, pick.label, artefact.version, artefact.nbytes, whole)
 
     def identity(self) -> object:
         """Return what is another once there is another version to serve, or that one changed."""

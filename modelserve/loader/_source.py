@@ -56,10 +56,11 @@ def identity_of(source: Source) -> object:
 def read(source: Source, now: Version | None) -> tuple[object, Fetched | None]:
     """Fetch what is the same before and after, with its identity.
 
-    What changed meanwhile may be half of one file and half of another. Raises Torn if that never
-    ends.
+    What changed meanwhile may be half of one file and half of another. If that never ends, what
+    is whole all the same is taken, such as a version that was published before its alias moved on;
+    else Torn is raised.
     """
-    for _ in range(READS):
+    for attempt in range(READS):
         before = identity_of(source)
         try:
             fetched = source.fetch(now)
@@ -67,7 +68,8 @@ def read(source: Source, now: Version | None) -> tuple[object, Fetched | None]:
             if identity_of(source) == before:
                 raise
         else:
-            if identity_of(source) == before:
+            whole = attempt == READS - 1 and fetched is not None and fetched.whole
+            if whole or identity_of(source) == before:
                 return before, fetched
     raise Torn(
         f"{source.name!r} changed while it was read: write models elsewhere and rename them "

@@ -181,6 +181,25 @@ def test_an_alias_that_moves_while_its_version_is_read_brings_the_next_one(regis
     assert len(log.of(Loaded)) == 2
 
 
+def test_an_alias_that_never_rests_keeps_nobody_from_loading(registry, hand):
+    loader = ms.ModelLoader(registry.at("prod"), reload=ms.OnChange(), clock=hand.clock)
+    source, others = loader._core._source, itertools.cycle("123")
+    fetch = source.fetch
+
+    def move_meanwhile(now):
+        fetched = fetch(now)
+        registry.point("prod", next(others))
+        return fetched
+
+    source.fetch = move_meanwhile
+    assert answer(loader) == float(loader.version)
+    source.fetch = fetch
+    registry.point("prod", "3")
+    hand.run(3)
+
+    assert (loader.version, answer(loader)) == ("3", 3.0)
+
+
 def test_an_alias_that_is_not_there_is_named_beside_those_that_are(registry, tmp_path):
     message = (
         f"'{tmp_path / 'ranker'}' has no alias 'live' (there are: 'prod'): point it at a version "
