@@ -28,6 +28,7 @@ EXTRAS = {
     "sklearn",
     "torch",
     "tqdm",
+    "transformers",
     "uvicorn",
 }
 IMPORT = re.compile(r"^\s*(?:import|from)\s+(\w+)", re.MULTILINE)

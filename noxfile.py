@@ -69,7 +69,7 @@ def tests_core(session: nox.Session) -> None:
 @nox.session(python=PYTHONS)
 def tests(session: nox.Session) -> None:
     """Run the tests with every extra."""
-    run_tests(session, "-e", ".[all,examples]", DEV["xgboost-cpu"])
+    run_tests(session, "-e", ".[all,examples]", DEV["xgboost-cpu"], DEV["transformers"])
 
 
 @nox.session

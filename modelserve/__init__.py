@@ -26,7 +26,7 @@ from modelserve.errors import (
     Overloaded,
     Stuck,
 )
-from modelserve.loader import Every, ModelLoader, OnChange, checks
+from modelserve.loader import Every, ModelLoader, OnChange, Registry, checks
 from modelserve.predictor import Health, awarm, describe, health, inline, predictor, warm
 from modelserve.request import Request, Stamp, current_request, request
 from modelserve.splitter import Assignment, HashSplit, TrafficSplitter, Variant
@@ -68,6 +68,7 @@ __all__ = [
     "Overloaded",
     "Pad",
     "PredictionCache",
+    "Registry",
     "Replicas",
     "Request",
     "Stack",

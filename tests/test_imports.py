@@ -23,6 +23,7 @@ EXTRAS = {
     "starlette",
     "torch",
     "tqdm",
+    "transformers",
     "uvicorn",
     "xgboost",
 }

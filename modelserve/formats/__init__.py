@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol, TypeAlias, cast
 
 from modelserve.errors import ModelLoadError
-from modelserve.formats import _door, _external
-from modelserve.formats._door import pinned
+from modelserve.formats import _door, _external, _folders
+from modelserve.formats._door import pinned, sums
 from modelserve.formats._known import FORMS, Ask, Form, cannot, demand_trust, guess, told
 from modelserve.formats._remote import Remote
 
@@ -25,15 +26,19 @@ __all__ = [
     "Runtime",
     "caller",
     "find",
+    "gather",
     "identity",
     "pinned",
     "place",
     "read",
     "runtime",
+    "sums",
 ]
 
 RUNTIMES = {"onnxruntime": "onnx", "torch": "torch", "xgboost": "xgboost", "lightgbm": "lightgbm"}
 """The module of this folder that knows the models of each package."""
+FOLDER = Form("transformers", "transformers")
+"""The format of a folder that is one model."""
 VERSION_DIGITS = 16
 """How many digits of its digest are a file's version."""
 
@@ -99,6 +104,7 @@ def find(
     factory: Callable[[], Any] | None = None,
     sha256: str | None = None,
     allow_pickle: bool = False,
+    promised: str = "",
 ) -> Form:
     """Return the format of a file, by its suffix, without a look at it.
 
@@ -106,13 +112,8 @@ def find(
     a ``sha256`` that is no digest.
     """
     pin = pinned(sha256)
-    form = FORMS.get(path.suffix.lower())
-    if form is None:
-        known = ", ".join(sorted(FORMS))
-        raise ModelLoadError(
-            f"'{path}' is of no known format: use one of {known}, or pass a function that loads it"
-        )
-    if form.fragile and not pin:
+    form = _form(path)
+    if form.fragile and not (pin or promised):
         raise _failed(
             path,
             f"a broken one could end the process, as {form.reader} believes what it "
@@ -130,25 +131,32 @@ def find(
     return form
 
 
-def read(
+def read(  # noqa: PLR0913 - one word each
     path: Path | Remote,
     unless: str | None = None,
     *,
     factory: Callable[[], Any] | None = None,
     sha256: str | None = None,
     allow_pickle: bool = False,
+    promised: str = "",
 ) -> Artefact | None:
     """Load a model file, or return None if its version is the one given.
 
     Its version is the beginning of the SHA-256 of the very bytes that are loaded; that of an ONNX
     model with external data is of what ``sha256sum`` prints for the model and for those files in
-    the order of their names. ``sha256`` pins it: other bytes are refused before they are parsed.
+    the order of their names, and that of a folder, which is a model of Hugging Face transformers,
+    of what it prints for all files in it. ``sha256`` pins it: other bytes are refused before they
+    are parsed. So does ``promised``, the whole digest that a manifest beside the file tells; but as
+    whoever writes the one can write the other, it lets nothing run code.
 
     Raises ModelLoadError for everything that keeps it from being loaded, and nothing else.
     """
-    form = find(path, factory=factory, sha256=sha256, allow_pickle=allow_pickle)
-    contents = _gather(path)
+    form = find(path, factory=factory, sha256=sha256, allow_pickle=allow_pickle, promised=promised)
+    if form is FOLDER:
+        return _read_folder(cast("Path", path), unless, pinned(sha256), promised)
+    contents = _contents(path)
     pin = pinned(sha256)
+    _door.check_promise(contents.digest, promised, str(path))
     _door.check_pin(contents.digest, pin, str(path))
     version = contents.digest[:VERSION_DIGITS]
     if version == unless:
@@ -157,7 +165,30 @@ def read(
     return Artefact(_make(path, form, contents.data, ask), version, contents.nbytes)
 
 
-def _gather(path: Path | Remote) -> _door.Contents:
+def gather(path: Path | Remote) -> dict[str, bytes]:
+    """Return the bytes of a model file and of those that it names, by name, in this order.
+
+    Nothing is parsed but an ONNX model's names of files. Raises ModelLoadError.
+    """
+    if _form(path) is FOLDER:
+        raise ModelLoadError(f"'{path}' is a folder: pass the path of a model file")
+    contents = _contents(path)
+    return {path.name: contents.data} | contents.beside
+
+
+def _form(path: Path | Remote) -> Form:
+    form = FORMS.get(path.suffix.lower())
+    if form is None and isinstance(path, Path) and path.is_dir():
+        return FOLDER
+    if form is None:
+        known = ", ".join(sorted(FORMS))
+        raise ModelLoadError(
+            f"'{path}' is of no known format: use one of {known}, or pass a function that loads it"
+        )
+    return form
+
+
+def _contents(path: Path | Remote) -> _door.Contents:
     """Read a file, and the files beside it that it names."""
     data = path.take() if isinstance(path, Remote) else _door.take(path, str(path))
     names: list[str] = []
@@ -178,17 +209,45 @@ def _beside(path: Path | Remote, name: str) -> bytes:
     return _door.take(_door.within(path.parent, name, str(path)), str(path.parent / name))
 
 
+def _read_folder(path: Path, unless: str | None, pin: str, promised: str) -> Artefact | None:
+    """Load a folder that is one model, from a copy that nobody else writes to."""
+    from tempfile import TemporaryDirectory
+
+    try:
+        with TemporaryDirectory(prefix="modelserve-", ignore_cleanup_errors=True) as private:
+            digest, nbytes = _folders.copy(path, Path(private))
+            _door.check_promise(digest, promised, str(path))
+            _door.check_pin(digest, pin, str(path))
+            version = digest[:VERSION_DIGITS]
+            if version == unless:
+                return None
+            with _told(path, FOLDER, private):
+                module: Any = importlib.import_module(f"modelserve.formats.{FOLDER.module}")
+                return Artefact(module.load_folder(Path(private)), version, nbytes)
+    except OSError as error:
+        raise _failed(path, f"it could not be copied ({told(error)}): make room") from error
+
+
 def _make(path: Path | Remote, form: Form, data: bytes, ask: Ask) -> Any:
     """Make a model of bytes that may be anything."""
     if (plain := guess(data)) is not None:
         raise _failed(path, cannot(form.reader, *plain))
-    try:
+    with _told(path, form):
         module = importlib.import_module(f"modelserve.formats.{form.module}")
         return cast("Format", module).load(data, ask)
+
+
+@contextlib.contextmanager
+def _told(path: Path | Remote, form: Form, private: str = "") -> Generator[None]:
+    """Tell in one way of whatever a reader raises, by the path that the user knows."""
+    try:
+        yield
     except ModelLoadError as error:
         raise _failed(path, error) from error.__cause__
     except Exception as error:  # a file that is not what it should be can raise anything
-        raise _failed(path, cannot(form.reader, told(error))) from error
+        why = told(error)
+        why = why.replace(private, str(path)) if private else why
+        raise _failed(path, cannot(form.reader, why)) from error
 
 
 def _failed(path: Path | Remote, why: object) -> ModelLoadError:

@@ -144,9 +144,14 @@ def digest(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
+def sums(files: dict[str, bytes]) -> str:
+    """Return what ``sha256sum`` prints for files, by name in this order."""
+    return "".join(f"{digest(files[name])}  {name}\n" for name in files)
+
+
 def digest_of_all(files: dict[str, bytes]) -> str:
     """Return the SHA-256 of what ``sha256sum`` prints for files, by name in this order."""
-    return digest("".join(f"{digest(files[name])}  {name}\n" for name in files).encode())
+    return digest(sums(files).encode())
 
 
 def pinned(sha256: str | None) -> str:
@@ -174,6 +179,15 @@ def check_pin(found: str, pin: str, shown: str) -> None:
         raise ModelLoadError(
             f"'{shown}' has the digest {found[: len(pin)]}, and sha256= pins {pin}: "
             "fetch the file again, or pin the new one if you trust it"
+        )
+
+
+def check_promise(found: str, promised: str, shown: str) -> None:
+    """Refuse bytes that are not those of which a manifest tells. Raises ModelLoadError."""
+    if promised and found != promised:
+        raise ModelLoadError(
+            f"'{shown}' has the digest {found}, and its manifest says {promised}: "
+            "copy the version again, or publish the model anew"
         )
 
 

@@ -15,6 +15,7 @@ from modelserve.loader._forms import Warmup
 from modelserve.loader._how import How
 from modelserve.loader._lease import Lease
 from modelserve.loader._make import checks_of
+from modelserve.loader._registry import Alias
 from modelserve.loader._rules import ReloadRule, check_rule, rule_of
 from modelserve.loader._source import open_source
 from modelserve.loader._version import LoaderStats, Version
@@ -31,8 +32,9 @@ if TYPE_CHECKING:
 class ModelLoader(Primitive[In, Out]):
     """A model, loaded once for everybody, that can be exchanged while it serves.
 
-    ``source`` is the path of a model file, a folder of versions (``models/ranker/3/``), a torch
-    module, or a function of no arguments that returns a model. As a predictor the loader takes what
+    ``source`` is the path of a model file, a folder of versions (``models/ranker/3/``), an alias of
+    a :class:`Registry`, a torch module, or a function of no arguments that returns a model. As a
+    predictor the loader takes what
     the model takes, usually a batch: ONNX models take and give arrays (dicts of arrays by name
     where there are several), torch modules run in evaluation and inference mode, estimators
     ``predict``, functions are called. ``predict(model, x)`` says how anything else is called.
@@ -69,7 +71,7 @@ class ModelLoader(Primitive[In, Out]):
 
     def __init__(  # noqa: PLR0913 - one word each, all of them of the field
         self,
-        source: str | os.PathLike[str] | Callable[[], Any],
+        source: str | os.PathLike[str] | Alias | Callable[[], Any],
         *,
         predict: Callable[[Any, In], Out] | None = None,
         factory: Callable[[], Any] | None = None,

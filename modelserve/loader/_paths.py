@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, final
+from typing import TYPE_CHECKING, NamedTuple, final
 
 from modelserve import formats
 from modelserve.errors import ModelLoadError
 from modelserve.loader._how import PLAINLY, How
+from modelserve.loader._manifest import entries, number, pointed, read_manifest
 from modelserve.loader._version import Fetched
 
 if TYPE_CHECKING:
@@ -31,72 +32,89 @@ def open_path(source: str | os.PathLike[str], version: str | None, how: How) -> 
 def is_versioned(path: Path) -> bool:
     """Say whether a path is a folder of versions, or may become one."""
     if path.is_dir():
-        entries = _entries(path)
-        return not entries or any(_number(each) is not None for each in entries)
+        found = entries(path)
+        return not found or any(number(each) is not None for each in found)
     return not path.suffix and not path.exists()
 
 
-def _number(path: Path) -> int | None:
-    name = path.name
-    return int(name) if name.isascii() and name.isdigit() and path.is_dir() else None
+class Pick(NamedTuple):
+    """The version to serve: its label, what to read and to watch, and the digest it should have."""
+
+    label: str
+    content: Path
+    watched: Path
+    promised: str
 
 
 @final
 class Folder:
     """A folder of versions, each in a folder named by its number.
 
-    The one of the highest number is taken, or the one that is pinned. What lies in it is read: the
-    one file or folder there, or the whole of it if there are more. Hidden names do not count.
+    The one of the highest number is taken, or the one that is pinned, or at which an alias points.
+    What lies in it is read: what its manifest names, else the one file or folder there, or the
+    whole of it if there are more. Hidden names do not count.
     """
 
-    tells = True
-
-    def __init__(self, path: Path, version: str | None, how: How = PLAINLY) -> None:
+    def __init__(
+        self, path: Path, version: str | None, how: How = PLAINLY, alias: str | None = None
+    ) -> None:
         if version is not None and not (version.isascii() and version.isdigit()):
             raise ValueError(f"version={version!r} of '{path}': pass the number of a folder in it")
         self._path = path
         self._pinned = version
+        self._alias = alias
         self._how = how._asdict()
-        self.name = path.name
+        self.name = path.name if alias is None else f"{path.name}@{alias}"
 
     def fetch(self, now: Version | None) -> Fetched | None:
         """Read the version to serve, unless it is that of now."""
-        label, content = self._pick()
-        same = now is not None and now.stamp.version == label
+        pick = self._pick()
+        same = now is not None and now.stamp.version == pick.label
         unless = now.digest if now is not None and same else None
-        artefact = formats.read(content, unless, **self._how)
+        artefact = formats.read(pick.content, unless, promised=pick.promised, **self._how)
         if artefact is None:
             return None
-        return Fetched(artefact.model, label, artefact.version, artefact.nbytes)
+        whole = bool(pick.promised)
+        return Fetched(artefact.model, pick.label, artefact.version, artefact.nbytes, whole)
 
     def identity(self) -> object:
         """Return what is another once there is another version to serve, or that one changed."""
-        label, content = self._pick()
-        return label, formats.identity(content)
+        pick = self._pick()
+        return pick.label, formats.identity(pick.watched)
 
-    def _pick(self) -> tuple[str, Path]:
-        """Return the name of the version to serve, and what to read."""
+    def _pick(self) -> Pick:
+        """Choose the version to serve."""
+        if self._alias is not None:
+            return self._aliased(self._alias)
         for folder in self._candidates():
-            found = [each for each in _entries(folder) if not each.name.startswith(".")]
+            manifest = read_manifest(folder)
+            if manifest is not None:
+                return Pick(folder.name, folder / manifest.file, folder, manifest.digest)
+            found = [each for each in entries(folder) if not each.name.startswith(".")]
             if found:
-                return folder.name, found[0] if len(found) == 1 else folder
+                content = found[0] if len(found) == 1 else folder
+                return Pick(folder.name, content, content, "")
         raise ModelLoadError(
             f"'{self._path}' holds no version {self._pinned or 'yet'}: put the model into "
             f"a folder with a number, such as '{self._path / (self._pinned or '1')}'"
         )
 
+    def _aliased(self, alias: str) -> Pick:
+        label = pointed(self._path, alias)
+        manifest = read_manifest(self._path / label)
+        if manifest is None:
+            raise ModelLoadError(
+                f"the alias {alias!r} of '{self._path}' points at version {label}, which is not "
+                "there with a manifest: publish it, or point the alias at one that is"
+            )
+        folder = self._path / label
+        return Pick(label, folder / manifest.file, folder, manifest.digest)
+
     def _candidates(self) -> list[Path]:
         if self._pinned is not None:
             return [self._path / self._pinned]
-        numbered = [(n, each) for each in _entries(self._path) if (n := _number(each)) is not None]
+        numbered = [(n, each) for each in entries(self._path) if (n := number(each)) is not None]
         return [each for _, each in sorted(numbered, reverse=True)]
-
-
-def _entries(folder: Path) -> list[Path]:
-    try:
-        return list(folder.iterdir())
-    except OSError as error:
-        raise ModelLoadError(f"'{folder}' cannot be read: {error.strerror}") from error
 
 
 @final

@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol, cast, final
 
 from modelserve.errors import ModelLoadError
 from modelserve.loader._how import PLAINLY, How
+from modelserve.loader._registry import Alias
 from modelserve.loader._version import Fetched
 from modelserve.predictor import name_of
 
@@ -54,10 +56,11 @@ def identity_of(source: Source) -> object:
 def read(source: Source, now: Version | None) -> tuple[object, Fetched | None]:
     """Fetch what is the same before and after, with its identity.
 
-    What changed meanwhile may be half of one file and half of another. Raises Torn if that never
-    ends.
+    What changed meanwhile may be half of one file and half of another. If that never ends, what
+    is whole all the same is taken, such as a version that was published before its alias moved on;
+    else Torn is raised.
     """
-    for _ in range(READS):
+    for attempt in range(READS):
         before = identity_of(source)
         try:
             fetched = source.fetch(now)
@@ -65,7 +68,8 @@ def read(source: Source, now: Version | None) -> tuple[object, Fetched | None]:
             if identity_of(source) == before:
                 raise
         else:
-            if identity_of(source) == before:
+            whole = attempt == READS - 1 and fetched is not None and fetched.whole
+            if whole or identity_of(source) == before:
                 return before, fetched
     raise Torn(
         f"{source.name!r} changed while it was read: write models elsewhere and rename them "
@@ -81,6 +85,12 @@ def open_source(source: Any, version: str | None, how: How = PLAINLY) -> Source:
     if callable(source):
         _check_function(source)
         return Function(source, name_of(source), version)
+    if isinstance(source, Alias):
+        from modelserve.loader._paths import Folder
+
+        if version is not None:
+            raise ValueError(f"version={version!r}: {source!r} says which version, so leave it out")
+        return Folder(Path(source.path), None, how, source.name)
     if isinstance(source, str | os.PathLike):
         from modelserve.loader._paths import open_path
 

@@ -31,13 +31,15 @@ class Fetched(NamedTuple):
     """A model fresh from its source.
 
     ``label`` is what its version is called, if the source says so, and ``digest`` what its bytes
-    make it.
+    make it. ``whole`` says that a manifest promised these bytes, so that they are of one moment
+    even if the source changed meanwhile.
     """
 
     model: Any
     label: str | None
     digest: str | None
     nbytes: int
+    whole: bool = False
 
 
 @final

@@ -188,6 +188,17 @@ def test_other_bytes_than_those_pinned_are_refused():
         _door.check_pin(PIN, "1123456789abcdef", "ranker")
 
 
+def test_other_bytes_than_those_of_the_manifest_are_refused():
+    _door.check_promise(PIN, PIN, "ranker")
+    _door.check_promise(PIN, "", "ranker")
+    message = (
+        f"'ranker' has the digest {PIN}, and its manifest says {PIN[:16]}: copy the version again, "
+        "or publish the model anew"
+    )
+    with refused(message):
+        _door.check_promise(PIN, PIN[:16], "ranker")
+
+
 def test_a_file_is_another_when_anything_of_it_changes(path):
     old = formats.identity(path)
     assert formats.identity(path) == old

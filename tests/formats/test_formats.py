@@ -29,6 +29,26 @@ def test_another_suffix_is_refused_with_those_that_are_known(name):
         formats.find(Path(name))
 
 
+def test_what_a_manifest_tells_lets_a_fragile_file_be_read_and_no_code_run():
+    promised = "0" * 64
+
+    assert formats.find(Path("ranker.ubj"), promised=promised).fragile
+    for options in ({}, {"allow_pickle": True}, {"allow_pickle": True, "sha256": "0" * 16}):
+        with pytest.raises(ms.ModelLoadError, match="can run any code"):
+            formats.find(Path("ranker.pkl"), promised=promised, **options)
+
+
+def test_what_belongs_to_a_model_is_gathered_without_being_loaded(tmp_path):
+    path = tmp_path / "ranker.pkl"
+    path.write_bytes(b"no pickle")
+
+    assert formats.gather(path) == {"ranker.pkl": b"no pickle"}
+    with pytest.raises(ms.ModelLoadError, match="is a folder: pass the path of a model file"):
+        formats.gather(tmp_path)
+    with pytest.raises(ms.ModelLoadError, match="is of no known format"):
+        formats.gather(tmp_path / "ranker.md")
+
+
 def test_every_format_has_its_module():
     folder = Path(formats.__file__).parent
 

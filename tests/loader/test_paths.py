@@ -77,7 +77,7 @@ def test_a_version_of_several_files_is_read_as_a_whole(folder):
     put(folder, 11, 11.0, "one.onnx")
     put(folder, 11, 12.0, "other.onnx")
 
-    assert Folder(folder, None)._pick() == ("11", folder / "11")
+    assert Folder(folder, None)._pick() == ("11", folder / "11", folder / "11", "")
 
 
 def test_a_new_number_is_served_by_a_reload_and_an_old_one_by_a_rollback(folder):

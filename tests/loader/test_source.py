@@ -11,6 +11,7 @@ import pytest
 
 import modelserve as ms
 from modelserve.loader._source import GONE, Torn, identity_of, open_source, read
+from modelserve.loader._version import Fetched
 
 
 def load():
@@ -60,9 +61,10 @@ class Changing:
 
     name = "ranker"
 
-    def __init__(self, looks):
+    def __init__(self, looks, *, whole=False):
         self._looks = itertools.count()
         self._last = looks
+        self.model = Fetched("model", None, None, 5, whole)
         self.fetched = []
 
     def identity(self):
@@ -72,13 +74,13 @@ class Changing:
         self.fetched.append(now)
         if len(self.fetched) < 3:
             raise ValueError("half of a file")
-        return "model"
+        return self.model
 
 
 def test_what_breaks_while_it_changes_is_read_again():
     source = Changing(4)
 
-    assert read(source, "now") == (4, "model")
+    assert read(source, "now") == (4, source.model)
     assert source.fetched == ["now"] * 3
 
 
@@ -93,6 +95,13 @@ def test_what_breaks_and_does_not_change_is_broken():
 def test_what_changes_on_and_on_is_given_up():
     with pytest.raises(Torn, match="'ranker' changed while it was read"):
         read(Changing(100), None)
+
+
+def test_what_is_whole_is_taken_in_the_end_though_the_source_changes_on_and_on():
+    source = Changing(100, whole=True)
+
+    assert read(source, None) == (4, source.model)
+    assert len(source.fetched) == 3
 
 
 def test_the_identity_of_what_is_not_there_is_that_of_nothing(tmp_path):

@@ -29,6 +29,10 @@ changing: ms.ModelLoader[str, str] = ms.ModelLoader(
 )
 spread: ms.ModelLoader[str, str] = ms.ModelLoader(lambda: upper, reload=ms.Every(60, jitter=0.5))
 pinned: ms.ModelLoader[str, str] = ms.ModelLoader("models/ranker", version="3")
+registry = ms.Registry("models/ranker")
+assert_type(registry.versions, list[str])
+assert_type(registry.aliases, dict[str, str])
+followed: ms.ModelLoader[str, str] = ms.ModelLoader(registry.at("prod"), reload=ms.OnChange())
 
 
 async def lends() -> None:
