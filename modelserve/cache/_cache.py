@@ -12,17 +12,17 @@ from collections.abc import (
     Hashable,
     Iterable,
     Iterator,
+    Mapping,
     MutableMapping,
 )
 from typing import TYPE_CHECKING, Any, Unpack, cast, final, overload
-
-import cachetools
 
 from modelserve._policy import keys
 from modelserve.cache._fill import Filler
 from modelserve.cache._flight import Claim, Entry, Run
 from modelserve.cache._many import Ask, Found, Plan
 from modelserve.cache._options import Options
+from modelserve.cache._s3fifo import S3Fifo
 from modelserve.cache._table import CacheStats, Table
 from modelserve.cache._witness import Witness, used_by_functions
 from modelserve.errors import DeadlineExceeded
@@ -59,9 +59,10 @@ CHUNK = 256
 class PredictionCache(Primitive[In, Out]):
     """Remember predictions by input, for a time, as long as the models that made them serve.
 
-    Inputs may be arrays, tensors, text, bytes, numbers, None, and lists, tuples and dicts of such;
-    ``key`` is a function from any other input to one of these. The tenant of the request in force
-    is part of the key. An entry is no answer any more once a version that took part in it is
+    Inputs may be arrays, tensors, text, bytes, numbers, dates, None, and lists, tuples, dicts,
+    dataclasses and pydantic models of such. ``key`` is a function from any other input to one of
+    these, and ``encoders`` such functions by the type of a part. The tenant of the request in
+    force is part of the key. An entry is no answer any more once a version that took part in it is
     retired, wherever in the tree below its loader stands. ``version``, a text or a function of no
     arguments, tells of changes that no loader knows.
 
@@ -69,8 +70,9 @@ class PredictionCache(Primitive[In, Out]):
     cancellation or deadline ends for the others. Everyone gets the same value; arrays are copied
     once and read-only.
 
-    One of ``maxsize``, in entries, dropping the least recently used, and ``store``, any cache of
-    ``cachetools`` or mutable mapping of its own, is required. A ``getsizeof`` of a store is given
+    One of ``maxsize``, in entries, and ``store``, any cache of ``cachetools`` or mutable mapping of
+    its own, is required. By ``maxsize`` S3-FIFO (Yang and others, SOSP 2023) decides what to drop:
+    what is asked for once does not push out what is asked for often. A ``getsizeof`` of a store is given
     entries, whose ``value`` is the answer. ``ttl`` is in seconds.
 
     Raises ValueError without a bound and :class:`~modelserve.NestingError` over a splitter; a call
@@ -100,6 +102,7 @@ class PredictionCache(Primitive[In, Out]):
         store: MutableMapping[Any, Any] | None = None,
         ttl: float | None = None,
         key: Callable[[Any], Any] | None = None,
+        encoders: Mapping[type, Callable[[Any], Any]] | None = None,
         version: str | Callable[[], str] | None = None,
         name: str | None = None,
         clock: Clock = time.monotonic,
@@ -116,6 +119,7 @@ class PredictionCache(Primitive[In, Out]):
             "store": store,
             "ttl": ttl,
             "key": key,
+            "encoders": encoders,
             "version": version,
             "name": name,
             "clock": clock,
@@ -125,7 +129,7 @@ class PredictionCache(Primitive[In, Out]):
         wraps(self, part)
         self._part = part
         self._maxsize = maxsize
-        self._key = key
+        self._encode = _encode(key, encoders)
         self._told = version if version is None or callable(version) else lambda: version
         self._hit_note = Note(self.name, "cache", "hit")
         self._notes = {
@@ -133,10 +137,11 @@ class PredictionCache(Primitive[In, Out]):
             False: Note(self.name, "cache", "join"),
         }
         kept: MutableMapping[Any, Any]
-        kept = cachetools.LRUCache(maxsize or 0) if store is None else store
+        kept = S3Fifo(maxsize or 0) if store is None else store
         witness = Witness(used_by_functions(self), self._told)
         self._table = Table(kept, math.inf if ttl is None else ttl, clock, witness)
         self._filler = Filler(part, self._table, witness)
+        self._look = self._table.look
         self._armed = False
 
     def after_fork(self) -> None:
@@ -153,10 +158,16 @@ class PredictionCache(Primitive[In, Out]):
         if self.is_async:
             refuse_on_loop(self.name)
         scope = current()
-        key = self._key_of(x, scope)
+        if scope is None and self._told is None and not self.life.closed:
+            key = self._encode(x)
+        else:
+            key = self._key_of(x, scope)
         if scope is not None and scope.warming:
             return cast("Out", self._part(x))
-        entry = self._table.look(key)
+        entry = self._look(key)
+        if entry is not None and scope is None and entry.thaw is None:
+            value: Out = entry.value
+            return value
         while entry is None:
             sink = ThreadSink()
             entry, flight, leads, came = self._claim(key, scope, sink)
@@ -173,10 +184,16 @@ class PredictionCache(Primitive[In, Out]):
     async def acall(self, x: In, /) -> Out:
         """Answer from memory, or run the model and remember, without blocking the loop."""
         scope = current()
-        key = self._key_of(x, scope)
+        if scope is None and self._told is None and not self.life.closed:
+            key = self._encode(x)
+        else:
+            key = self._key_of(x, scope)
         if scope is not None and scope.warming:
             return cast("Out", await self._part.acall(x))
-        entry = self._table.look(key)
+        entry = self._look(key)
+        if entry is not None and scope is None and entry.thaw is None:
+            value: Out = entry.value
+            return value
         while entry is None:
             sink = aio.sink()
             entry, flight, leads, came = self._claim(key, scope, sink)
@@ -273,7 +290,7 @@ class PredictionCache(Primitive[In, Out]):
     def _key_of(self, x: In, scope: Request | None) -> Hashable:
         if self.life.closed:
             raise self.closed_error()
-        key = keys.key(x if self._key is None else self._key(x))
+        key = self._encode(x)
         if scope is not None:
             if scope.shared is not None:
                 check_call(self, scope)
@@ -373,3 +390,13 @@ class PredictionCache(Primitive[In, Out]):
             plan.noted.add(flight.run)
             flight.note(scope, self._notes[flight.run is plan.run])
         return flight.result(self.name)
+
+
+def _encode(
+    key: Callable[[Any], Any] | None, encoders: Mapping[type, Callable[[Any], Any]] | None
+) -> Callable[[Any], Hashable]:
+    """Compose how an input becomes a key, so that the commonest way is one call."""
+    if encoders:
+        known = keys.table(encoders)
+        return lambda x: keys.key(x if key is None else key(x), known)
+    return keys.key if key is None else lambda x: keys.key(key(x))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, MutableMapping
+from collections.abc import Callable, Mapping, MutableMapping
 from typing import Any, TypedDict
 
 from modelserve.typing import Clock
@@ -15,6 +15,7 @@ class Options(TypedDict, total=False):
     store: MutableMapping[Any, Any] | None
     ttl: float | None
     key: Callable[[Any], Any] | None
+    encoders: Mapping[type, Callable[[Any], Any]] | None
     version: str | Callable[[], str] | None
     name: str | None
     clock: Clock

@@ -10,7 +10,8 @@ from weakref import WeakValueDictionary
 
 from modelserve.cache._flight import Abandoned, Claim, Entry, Flight, Run
 from modelserve.cache._freeze import freeze
-from modelserve.predictor import Sink, deliver
+from modelserve.cache._s3fifo import VISITS, S3Fifo
+from modelserve.predictor import Counter, Sink, deliver
 from modelserve.request import Request, Stamp, tick
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from modelserve.cache._witness import Witness
     from modelserve.typing import Clock
 
+_NEVER = math.inf
 _owners: WeakValueDictionary[int, Table] = WeakValueDictionary()
 
 
@@ -56,7 +58,9 @@ class Table:
         self._ttl = ttl
         self._clock = clock
         self._witness = witness
-        self._hits = self._misses = self._joins = 0
+        self._nodes = store.nodes if isinstance(store, S3Fifo) else None
+        self._hits = Counter()
+        self._misses = self._joins = 0
         self._expired = self._outdated = self._unstored = 0
         self.after_fork()
 
@@ -70,7 +74,7 @@ class Table:
         with self._lock:
             return CacheStats(
                 len(self._store),
-                self._hits,
+                self._hits.read(),
                 self._misses,
                 self._joins,
                 self._expired,
@@ -80,19 +84,26 @@ class Table:
             )
 
     def look(self, key: Hashable) -> Entry | None:
-        """Find an entry that still counts."""
-        with self._lock:
-            try:
-                entry = self._store[key]
-            except KeyError:
-                return None
-            if entry.expires < math.inf and entry.expires <= self._clock():
-                return None
-            for stamp in entry.stamps:
-                if stamp.retired:
+        """Find an entry that still counts; in the default store without a lock."""
+        if self._nodes is None:
+            with self._lock:
+                try:
+                    entry = self._store[key]
+                except KeyError:
                     return None
-            self._hits += 1
-            return entry
+        else:
+            node = self._nodes.get(key)
+            if node is None or node.value is None:
+                return None
+            entry = node.value
+            node.visits = VISITS[node.visits]
+        if entry.expires != _NEVER and entry.expires <= self._clock():
+            return None
+        for stamp in entry.stamps:
+            if stamp.retired:
+                return None
+        next(self._hits.numbers)
+        return entry
 
     def claim(
         self,

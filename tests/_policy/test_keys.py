@@ -99,7 +99,7 @@ def test_no_encoding_is_the_beginning_of_another(one, other):
     for values in (one, other):
         parts = []
         for value in values:
-            encode(value, parts, "input")
+            encode(value, parts)
         encoded.append(b"".join(parts))
 
     assert encoded[0] != encoded[1]
@@ -217,7 +217,7 @@ def test_two_names_of_one_dtype_are_one():
 
 def test_headers_are_remembered_within_bounds(monkeypatch):
     monkeypatch.setattr(keys, "_headers", {})
-    monkeypatch.setattr(keys, "_MAX_HEADERS", 2)
+    monkeypatch.setattr(keys, "_REMEMBERED", 2)
     first = [key(np.zeros(n)) for n in range(4)]
 
     assert [key(np.zeros(n)) for n in range(4)] == first
