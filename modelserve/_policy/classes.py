@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import datetime as dt
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from decimal import Decimal
 from enum import Enum, Flag
 from fractions import Fraction
@@ -26,29 +26,30 @@ from modelserve._policy.encoding import (
     name_of,
     part,
     sized,
+    type_of,
 )
 
 _OWN = frozenset({"__dict__", "__weakref__"})
 
 
-def encoder_of(kind: type, plain: Encoders) -> Encoder | None:
+def encoder_of(kind: type[Any], plain: Encoders) -> Encoder | None:
     """Find how to encode objects of a type, if all they are made of can be seen.
 
     A type that is made of a ``plain`` one has content that no field shows.
     """
     if issubclass(kind, Enum):
         return _member
-    if issubclass(kind, tuple):
+    if tuple in kind.__mro__:
         return _named if hasattr(kind, "_fields") and not kind.__dictoffset__ else None
     if any(base in plain for base in kind.__mro__):
         return None
-    pydantic = sys.modules.get("pydantic")
-    if pydantic is not None and issubclass(kind, pydantic.BaseModel):
-        return _pydantic
-    return _dataclass if dataclasses.is_dataclass(kind) else None
+    if dataclasses.is_dataclass(kind):
+        return _dataclass
+    pydantic: Any = sys.modules.get("pydantic")
+    return _pydantic if pydantic is not None and issubclass(kind, pydantic.BaseModel) else None
 
 
-def encoders_by(own: Mapping[type, Callable[[Any], Any]], known: Encoders) -> dict[type, Encoder]:
+def encoders_by(own: Mapping[Any, Callable[[Any], Any]], known: Encoders) -> dict[type, Encoder]:
     """Make encoders of a user's functions from objects to what has a key."""
     for kind, give in own.items():
         if not isinstance(kind, type) or not callable(give):
@@ -66,20 +67,22 @@ def _by(give: Callable[[Any], Any]) -> Encoder:
     return encoder
 
 
-def _member(x: Enum, out: list[bytes], encoders: Encoders) -> None:
+def _member(x: Any, out: list[bytes], encoders: Encoders) -> None:
     """Members of a flag may have no name of their own."""
-    out += (b"e", name_of(type(x)))
+    kind = type_of(x)
+    out += (b"e", name_of(kind))
     part(x.value if isinstance(x, Flag) else x.name, out, encoders, ".value")
 
 
 def _named(x: Any, out: list[bytes], encoders: Encoders) -> None:
-    out += (b"n", name_of(type(x)), length(len(x)))
+    kind = type_of(x)
+    out += (b"n", name_of(kind), length(len(x)))
     for name, value in zip(x._fields, x, strict=True):
         part(value, out, encoders, f".{name}")
 
 
 def _dataclass(x: Any, out: list[bytes], encoders: Encoders) -> None:
-    kind = type(x)
+    kind = type_of(x)
     fields = [field.name for field in dataclasses.fields(x)]
     slots = {slot for base in kind.__mro__ for slot in _slots(base)}
     if not slots <= {*fields, *_OWN}:
@@ -89,7 +92,7 @@ def _dataclass(x: Any, out: list[bytes], encoders: Encoders) -> None:
 
 
 def _slots(kind: type) -> tuple[str, ...]:
-    slots = kind.__dict__.get("__slots__", ())
+    slots: str | Iterable[str] = kind.__dict__.get("__slots__", ())
     return (slots,) if isinstance(slots, str) else tuple(slots)
 
 
@@ -98,16 +101,19 @@ def _held(x: Any, fields: list[str]) -> Iterator[tuple[str, object]]:
     for name in fields:
         if hasattr(x, name):
             yield name, getattr(x, name)
-    kind = type(x)
+    kind = type_of(x)
     for name in sorted(getattr(x, "__dict__", {}).keys() - fields):
         if not isinstance(getattr(kind, name, None), cached_property):
             yield name, getattr(x, name)
 
 
 def _pydantic(x: Any, out: list[bytes], encoders: Encoders) -> None:
-    out += (b"P", name_of(type(x)))
-    held = vars(x)
-    attributes(((name, held[name]) for name in type(x).model_fields if name in held), out, encoders)
+    kind: Any = type_of(x)
+    held: dict[str, Any] = x.__dict__
+    names: list[str] = [name for name in kind.model_fields if name in held]
+    out += (b"P", name_of(kind))
+    attributes([(name, held[name]) for name in names], out, encoders)
+    more: dict[str, Any] | None
     for more in (x.__pydantic_extra__, x.__pydantic_private__):
         attributes(sorted((more or {}).items()), out, encoders)
 
@@ -135,7 +141,7 @@ def _offset(x: dt.timezone, out: list[bytes], encoders: Encoders) -> None:
     part(x.tzname(None), out, encoders, "")
 
 
-def _zone(x: ZoneInfo, out: list[bytes], encoders: Encoders) -> None:  # noqa: ARG001 - an encoder
+def _zone(x: Any, out: list[bytes], encoders: Encoders) -> None:  # noqa: ARG001 - an encoder
     if x.key is None:
         raise NoKey("a ZoneInfo without a name")
     out += (b"Z", sized(x.key.encode()))

@@ -41,6 +41,11 @@ def sized(raw: bytes) -> bytes:
     return length(len(raw)) + raw
 
 
+def type_of(x: object) -> type[Any]:
+    """Say what it is; ``__class__`` may say something else."""
+    return type(x)
+
+
 def name_of(kind: type) -> bytes:
     """Name a type; two that live at the same time never share a name, called alike or not."""
     name = _names.get(kind)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import importlib
 import struct
 import sys
 from collections.abc import Callable, Hashable, Mapping
@@ -31,27 +32,35 @@ _COMPLEX = struct.Struct("<dd")
 _headers: dict[tuple[np.dtype[Any], tuple[int, ...]], bytes] = {}
 _forms: dict[tuple[str, ...], Form] = {}
 _REMEMBERED = 1024
-"""Headers of small arrays, and forms of dicts, that are not made anew; strangers may choose them."""
+"""Headers and forms at most that are not made anew: strangers may choose what they send."""
 
 
 class Table(dict[type, Encoder]):
     """Encoders by type, and how to find more. Those of classes are not kept: classes may go."""
 
-    def __missing__(self, kind: type) -> Encoder:
-        torch = sys.modules.get("torch")
-        if torch is not None and issubclass(kind, torch.Tensor):
-            return _tensor
-        if issubclass(kind, np.generic):
+    def __missing__(self, kind: type[Any]) -> Encoder:
+        if np.generic in kind.__mro__:
             return _scalar
+        torch: Any = sys.modules.get("torch")
+        if torch is not None and torch.Tensor in kind.__mro__:
+            return _tensor
         found = encoder_of(kind, ENCODERS)
         if found is None:
             raise NoKey(f"a {kind.__name__}")
         return found
 
 
-def table(own: Mapping[type, Callable[[Any], Any]]) -> Table:
-    """Make a table that knows a user's types as well."""
-    return Table(ENCODERS | encoders_by(own, ENCODERS))
+def by(
+    give: Callable[[Any], Any] | None, own: Mapping[type, Callable[[Any], Any]] | None
+) -> Callable[[Any], Hashable]:
+    """Compose how an input becomes a key: through a user's function, with encoders of theirs.
+
+    Without either it is :func:`key` itself, the shortest way.
+    """
+    if own:
+        known = Table(ENCODERS | encoders_by(own, ENCODERS))
+        return lambda x: key(x if give is None else give(x), known)
+    return key if give is None else lambda x: key(give(x))
 
 
 def key(x: Any, encoders: Encoders | None = None) -> Hashable:
@@ -68,7 +77,7 @@ def key(x: Any, encoders: Encoders | None = None) -> Hashable:
     except NoKey as error:
         raise TypeError(error.message()) from None
     if len(out) == 2 and len(out[1]) > INLINE:  # noqa: PLR2004 - of a tensor, which needs no copy
-        return _digest(*out)
+        return _digest(out[0], out[1])
     whole = b"".join(out)
     return whole if len(whole) <= INLINE else _digest(whole)
 
@@ -95,13 +104,13 @@ def _digest(*parts: bytes) -> bytes:
 
 
 @functools.cache
-def _hash() -> tuple[bytes, Callable[[bytes], Any]]:
+def _hash() -> tuple[bytes, Callable[[], Any]]:
     """Choose how to digest, at first need."""
     try:
-        from blake3 import blake3
+        blake3: Any = importlib.import_module("blake3")
     except ImportError:
         return b"#", hashlib.sha256
-    return b"%", blake3
+    return b"%", blake3.blake3
 
 
 def _header(x: np.ndarray[Any, Any]) -> bytes:
@@ -206,7 +215,9 @@ class Form(NamedTuple):
 def _form(names: tuple[str, ...]) -> Form:
     order = sorted(names)
     raw = length(len(order)) + b"".join(sized(n.encode("utf-8", "surrogatepass")) for n in order)
-    values = itemgetter(*order) if len(order) > 1 else lambda x: (x[order[0]],)
+    values: Callable[[dict[str, Any]], tuple[Any, ...]] = itemgetter(*order)
+    if len(order) == 1:  # of one name an itemgetter gives the value itself
+        values = lambda x: (x[order[0]],)  # noqa: E731 - what stands for an itemgetter
     form = Form(raw, values, struct.Struct(f"<{len(order)}d").pack)
     if len(raw) <= INLINE and len(_forms) < _REMEMBERED:
         _forms[names] = form

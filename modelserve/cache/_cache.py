@@ -71,9 +71,9 @@ class PredictionCache(Primitive[In, Out]):
     once and read-only.
 
     One of ``maxsize``, in entries, and ``store``, any cache of ``cachetools`` or mutable mapping of
-    its own, is required. By ``maxsize`` S3-FIFO (Yang and others, SOSP 2023) decides what to drop:
-    what is asked for once does not push out what is asked for often. A ``getsizeof`` of a store is given
-    entries, whose ``value`` is the answer. ``ttl`` is in seconds.
+    its own, is required. By ``maxsize``, what is asked for once does not push out what is asked for
+    often (S3-FIFO: Yang and others, SOSP 2023). A ``getsizeof`` of a store is given entries, whose
+    ``value`` is the answer. ``ttl`` is in seconds.
 
     Raises ValueError without a bound and :class:`~modelserve.NestingError` over a splitter; a call
     with an input that has no key raises TypeError.
@@ -129,7 +129,7 @@ class PredictionCache(Primitive[In, Out]):
         wraps(self, part)
         self._part = part
         self._maxsize = maxsize
-        self._encode = _encode(key, encoders)
+        self._encode = keys.by(key, encoders)
         self._told = version if version is None or callable(version) else lambda: version
         self._hit_note = Note(self.name, "cache", "hit")
         self._notes = {
@@ -390,13 +390,3 @@ class PredictionCache(Primitive[In, Out]):
             plan.noted.add(flight.run)
             flight.note(scope, self._notes[flight.run is plan.run])
         return flight.result(self.name)
-
-
-def _encode(
-    key: Callable[[Any], Any] | None, encoders: Mapping[type, Callable[[Any], Any]] | None
-) -> Callable[[Any], Hashable]:
-    """Compose how an input becomes a key, so that the commonest way is one call."""
-    if encoders:
-        known = keys.table(encoders)
-        return lambda x: keys.key(x if key is None else key(x), known)
-    return keys.key if key is None else lambda x: keys.key(key(x))

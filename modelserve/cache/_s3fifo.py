@@ -109,14 +109,17 @@ class S3Fifo(cachetools.Cache[Any, Any]):
         """Show how full it is."""
         return f"S3Fifo({len(self)} entries, {self.currsize} of {self._bound})"
 
+    def clear(self) -> None:
+        """Remove all entries; what was there before is still remembered by its hash."""
+        for key in list(self.nodes):
+            del self[key]
+
     def popitem(self) -> tuple[Any, Any]:
         """Remove and return what counts least. Raises KeyError if there is nothing."""
         if not self.nodes:
             raise KeyError("the cache is empty")
         while True:
-            newcomers = bool(self._new) and (
-                not self._main or self._new_size * 10 >= self._bound
-            )
+            newcomers = bool(self._new) and (not self._main or self._new_size * 10 >= self._bound)
             node = (self._new if newcomers else self._main).popleft()
             if node.key is _GONE:
                 continue
