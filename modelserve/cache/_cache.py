@@ -18,11 +18,11 @@ from collections.abc import (
 from typing import TYPE_CHECKING, Any, Unpack, cast, final, overload
 
 from modelserve._policy import keys
+from modelserve.cache._bound import bounded
 from modelserve.cache._fill import Filler
 from modelserve.cache._flight import Claim, Entry, Run
 from modelserve.cache._many import Ask, Found, Plan
 from modelserve.cache._options import Options
-from modelserve.cache._s3fifo import S3Fifo
 from modelserve.cache._table import CacheStats, Table
 from modelserve.cache._witness import Witness, used_by_functions
 from modelserve.errors import DeadlineExceeded
@@ -70,10 +70,11 @@ class PredictionCache(Primitive[In, Out]):
     cancellation or deadline ends for the others. Everyone gets the same value; arrays are copied
     once and read-only.
 
-    One of ``maxsize``, in entries, and ``store``, any cache of ``cachetools`` or mutable mapping of
-    its own, is required. By ``maxsize``, what is asked for once does not push out what is asked for
-    often (S3-FIFO: Yang and others, SOSP 2023). A ``getsizeof`` of a store is given entries, whose
-    ``value`` is the answer. ``ttl`` is in seconds.
+    One of ``maxsize``, in entries, ``max_bytes``, of keys, answers and what keeps them, and
+    ``store``, any cache of ``cachetools`` or mutable mapping of its own, is required. By the first
+    two, what is asked for once does not push out what is asked for often (S3-FIFO: Yang and others,
+    SOSP 2023); an answer larger than ``max_bytes`` is given and not kept. A ``getsizeof`` of a
+    store is given entries, whose ``value`` is the answer. ``ttl`` is in seconds.
 
     Raises ValueError without a bound and :class:`~modelserve.NestingError` over a splitter; a call
     with an input that has no key raises TypeError.
@@ -99,6 +100,7 @@ class PredictionCache(Primitive[In, Out]):
         predict: Callable[[Any], Any],
         *,
         maxsize: int | None = None,
+        max_bytes: int | None = None,
         store: MutableMapping[Any, Any] | None = None,
         ttl: float | None = None,
         key: Callable[[Any], Any] | None = None,
@@ -107,15 +109,13 @@ class PredictionCache(Primitive[In, Out]):
         name: str | None = None,
         clock: Clock = time.monotonic,
     ) -> None:
-        if (maxsize is None) == (store is None):
-            raise ValueError("a cache needs a bound: pass one of maxsize and store")
-        if maxsize is not None and maxsize < 1:
-            raise ValueError(f"maxsize={maxsize}: pass 1 or more")
+        kept = bounded(maxsize, max_bytes, store)
         if ttl is not None and not ttl > 0:
             raise ValueError(f"ttl={ttl} is no time to live: pass seconds, more than 0")
         part = lift(predict)
         options = {
             "maxsize": maxsize,
+            "max_bytes": max_bytes,
             "store": store,
             "ttl": ttl,
             "key": key,
@@ -129,6 +129,7 @@ class PredictionCache(Primitive[In, Out]):
         wraps(self, part)
         self._part = part
         self._maxsize = maxsize
+        self._max_bytes = max_bytes
         self._encode = keys.by(key, encoders)
         self._told = version if version is None or callable(version) else lambda: version
         self._hit_note = Note(self.name, "cache", "hit")
@@ -136,10 +137,9 @@ class PredictionCache(Primitive[In, Out]):
             True: Note(self.name, "cache", "miss"),
             False: Note(self.name, "cache", "join"),
         }
-        kept: MutableMapping[Any, Any]
-        kept = S3Fifo(maxsize or 0) if store is None else store
         witness = Witness(used_by_functions(self), self._told)
-        self._table = Table(kept, math.inf if ttl is None else ttl, clock, witness)
+        lives = math.inf if ttl is None else ttl
+        self._table = Table(kept, lives, clock, witness, in_bytes=max_bytes is not None)
         self._filler = Filler(part, self._table, witness)
         self._look = self._table.look
         self._armed = False
@@ -263,9 +263,12 @@ class PredictionCache(Primitive[In, Out]):
         """Configuration and counts in a few words."""
         stats = self.stats
         bound = "" if self._maxsize is None else f" of {self._maxsize:,}"
+        size = (
+            "" if self._max_bytes is None else f" in {stats.bytes / self._max_bytes:.0%} of memory"
+        )
         joins = f", {stats.joins:,} joins" if stats.joins else ""
         counts = f"{stats.hits:,} hits{joins}, {stats.misses:,} misses"
-        return f"{stats.entries:,}{bound} entries, {counts}"
+        return f"{stats.entries:,}{bound} entries{size}, {counts}"
 
     def needs_this_loop(self) -> bool:
         """Whether a run is in progress on the loop of this thread."""

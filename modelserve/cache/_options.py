@@ -12,6 +12,7 @@ class Options(TypedDict, total=False):
     """What a cache can be told; see :class:`PredictionCache`."""
 
     maxsize: int | None
+    max_bytes: int | None
     store: MutableMapping[Any, Any] | None
     ttl: float | None
     key: Callable[[Any], Any] | None

@@ -6,6 +6,7 @@ SOSP 2023, algorithm 1.
 
 from __future__ import annotations
 
+from array import array
 from collections import deque
 from collections.abc import Callable, Hashable, Iterator
 from typing import Any
@@ -30,6 +31,7 @@ class Node:
 
 
 _GONE = object()
+_NOBODY = -1  # what no hash is
 
 
 class S3Fifo(cachetools.Cache[Any, Any]):
@@ -53,8 +55,7 @@ class S3Fifo(cachetools.Cache[Any, Any]):
         self._main: deque[Node] = deque()
         self._size: float = 0
         self._new_size: float = 0
-        self._ghosts: set[int] = set()
-        self._ghost_order: deque[int] = deque()
+        self._ghosts = array("q", [_NOBODY]) * 16
 
     @property
     def currsize(self) -> float:
@@ -83,8 +84,7 @@ class S3Fifo(cachetools.Cache[Any, Any]):
         while self._size + size > self._bound:
             self.popitem()
         mark = hash(key)
-        is_new = mark not in self._ghosts
-        self._ghosts.discard(mark)
+        is_new = self._ghosts[mark % len(self._ghosts)] != mark
         node = self.nodes[key] = Node(key, value, size, is_new=is_new)
         (self._new if is_new else self._main).append(node)
         self._add(node, 1)
@@ -158,7 +158,10 @@ class S3Fifo(cachetools.Cache[Any, Any]):
                 queue.extend(alive)
 
     def _remember(self, mark: int) -> None:
-        self._ghosts.add(mark)
-        self._ghost_order.append(mark)
-        while len(self._ghost_order) > max(1, len(self.nodes)):
-            self._ghosts.discard(self._ghost_order.popleft())
+        """Put a hash into its place, where it forgets another: 8 bytes for each that is kept."""
+        if len(self._ghosts) < len(self.nodes):
+            known = [ghost for ghost in self._ghosts if ghost != _NOBODY]
+            self._ghosts = array("q", [_NOBODY]) * (2 * len(self._ghosts))
+            for ghost in known:
+                self._ghosts[ghost % len(self._ghosts)] = ghost
+        self._ghosts[mark % len(self._ghosts)] = mark

@@ -11,6 +11,7 @@ from weakref import WeakValueDictionary
 from modelserve.cache._flight import Abandoned, Claim, Entry, Flight, Run
 from modelserve.cache._freeze import freeze
 from modelserve.cache._s3fifo import VISITS, S3Fifo
+from modelserve.cache._weigh import ENTRY, weigh
 from modelserve.predictor import Counter, Sink, deliver
 from modelserve.request import Request, Stamp, tick
 
@@ -30,7 +31,8 @@ class CacheStats(NamedTuple):
     ``hits`` were answered by an entry, ``joins`` by a run in progress, and ``misses`` ran the
     model. ``expired`` entries were too old and ``outdated`` ones made by a version that is no
     longer handed out; both were misses. ``unstored`` results were given but not kept.
-    ``blocked_loop`` is sync calls that kept an event loop waiting for the model.
+    ``blocked_loop`` is sync calls that kept an event loop waiting for the model. ``bytes`` are
+    those that entries hold, where ``max_bytes`` bounds them, else 0.
     """
 
     entries: int
@@ -41,13 +43,20 @@ class CacheStats(NamedTuple):
     outdated: int
     unstored: int
     blocked_loop: int = 0
+    bytes: int = 0
 
 
 class Table:
     """Entries by key, and the flights that are up."""
 
     def __init__(
-        self, store: MutableMapping[Any, Entry], ttl: float, clock: Clock, witness: Witness
+        self,
+        store: MutableMapping[Any, Entry],
+        ttl: float,
+        clock: Clock,
+        witness: Witness,
+        *,
+        in_bytes: bool,
     ) -> None:
         if _owners.setdefault(id(store), self) is not self:
             raise ValueError(
@@ -58,6 +67,7 @@ class Table:
         self._ttl = ttl
         self._clock = clock
         self._witness = witness
+        self._in_bytes = in_bytes
         self._nodes = store.nodes if isinstance(store, S3Fifo) else None
         self._hits = Counter()
         self._misses = self._joins = 0
@@ -81,6 +91,7 @@ class Table:
                 self._outdated,
                 self._unstored,
                 blocked_loop,
+                getattr(self._store, "currsize", 0) if self._in_bytes else 0,
             )
 
     def look(self, key: Hashable) -> Entry | None:
@@ -145,6 +156,8 @@ class Table:
         told = None if self._witness.told is None else self._witness.told()
         expires = math.inf if self._ttl == math.inf else self._clock() + self._ttl
         entries = [_made(y, run.by, expires, many=len(ys) > 1) for y in ys]
+        if self._in_bytes:
+            entries = [_weighed(f.key, entry) for f, entry in zip(flights, entries, strict=True)]
         self._settle(list(zip(flights, entries, strict=True)), told)
 
     def fail(self, flights: list[Flight], error: BaseException) -> None:
@@ -229,3 +242,13 @@ def _made(y: Any, by: tuple[Stamp, ...], expires: float, *, many: bool) -> Entry
     except Exception as error:  # noqa: BLE001 - of the user's, for those who wait
         return error
     return Entry(value, thaw, by, expires)
+
+
+def _weighed(key: Hashable, entry: Entry | Exception) -> Entry | Exception:
+    """Tell an entry what it takes with its key, outside of the lock."""
+    if isinstance(entry, Entry):
+        try:
+            entry.nbytes = ENTRY + weigh((key, entry.value))
+        except Exception as error:  # noqa: BLE001 - of the user's, for those who wait
+            return error
+    return entry

@@ -134,10 +134,6 @@ def scans(rng):
         yield from (next(fresh) for _ in range(1_000))
 
 
-def loop(rng):
-    return [key for _ in range(20) for key in range(150)]
-
-
 def share(store, trace):
     hits = 0
     for key in trace:
@@ -163,7 +159,7 @@ def best(trace, size):
     return hits / len(trace)
 
 
-@pytest.mark.parametrize(("trace", "least"), [(zipf, 0.8), (scans, 0.8), (loop, 0.6)])
+@pytest.mark.parametrize(("trace", "least"), [(zipf, 0.85), (scans, 0.85)])
 def test_it_hits_more_often_than_the_least_recently_used(trace, least):
     requests = list(trace(random.Random(1)))  # noqa: S311 - a seeded trace
     ours, lru = share(S3Fifo(100), requests), share(cachetools.LRUCache(100), requests)
