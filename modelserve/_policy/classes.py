@@ -9,13 +9,9 @@ import dataclasses
 import datetime as dt
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from decimal import Decimal
 from enum import Enum, Flag
-from fractions import Fraction
 from functools import cached_property
 from typing import Any
-from uuid import UUID
-from zoneinfo import ZoneInfo
 
 from modelserve._policy.encoding import (
     Encoder,
@@ -41,8 +37,9 @@ def encoder_of(kind: type[Any], plain: Encoders) -> Encoder | None:
         return _member
     if tuple in kind.__mro__:
         return _named if hasattr(kind, "_fields") and not kind.__dictoffset__ else None
-    if any(base in plain for base in kind.__mro__):
-        return None
+    found = _imported(kind)
+    if found is not None or any(base in plain or _imported(base) for base in kind.__mro__):
+        return found
     if dataclasses.is_dataclass(kind):
         return _dataclass
     pydantic: Any = sys.modules.get("pydantic")
@@ -54,7 +51,7 @@ def encoders_by(own: Mapping[Any, Callable[[Any], Any]], known: Encoders) -> dic
     for kind, give in own.items():
         if not isinstance(kind, type) or not callable(give):
             raise TypeError(f"encoders={{{kind!r}: {give!r}}}: pass functions by type")
-        if kind in known:
+        if kind in known or _imported(kind) is not None:
             raise ValueError(f"encoders= of {kind.__name__}, which has a key: pass key= instead")
     return {kind: _by(give) for kind, give in own.items()}
 
@@ -147,7 +144,7 @@ def _zone(x: Any, out: list[bytes], encoders: Encoders) -> None:  # noqa: ARG001
     out += (b"Z", sized(x.key.encode()))
 
 
-def _fraction(x: Fraction, out: list[bytes], encoders: Encoders) -> None:
+def _fraction(x: Any, out: list[bytes], encoders: Encoders) -> None:
     out.append(b"r")
     part(x.numerator, out, encoders, "")
     part(x.denominator, out, encoders, "")
@@ -166,8 +163,16 @@ VALUES: Encoders = {
     dt.time: _clock,
     dt.timedelta: _delta,
     dt.timezone: _offset,
-    ZoneInfo: _zone,
-    Decimal: _as_text(b"m"),
-    UUID: _as_text(b"U"),
-    Fraction: _fraction,
 }
+_LATER: Mapping[str, tuple[str, Encoder]] = {
+    "ZoneInfo": ("zoneinfo", _zone),
+    "Decimal": ("decimal", _as_text(b"m")),
+    "UUID": ("uuid", _as_text(b"U")),
+    "Fraction": ("fractions", _fraction),
+}
+"""Encoders of what takes milliseconds to import: who has such a value has imported it."""
+
+
+def _imported(kind: type[Any]) -> Encoder | None:
+    module, encoder = _LATER.get(kind.__name__, ("", None))
+    return encoder if getattr(sys.modules.get(module), kind.__name__, None) is kind else None

@@ -32,7 +32,8 @@ class CacheStats(NamedTuple):
     model. ``expired`` entries were too old and ``outdated`` ones made by a version that is no
     longer handed out; both were misses. ``unstored`` results were given but not kept.
     ``blocked_loop`` is sync calls that kept an event loop waiting for the model. ``bytes`` are
-    those that entries hold, where ``max_bytes`` bounds them, else 0.
+    those that entries hold, where ``max_bytes`` bounds them, else 0. ``evicted`` entries were
+    dropped when others came.
     """
 
     entries: int
@@ -44,6 +45,7 @@ class CacheStats(NamedTuple):
     unstored: int
     blocked_loop: int = 0
     bytes: int = 0
+    evicted: int = 0
 
 
 class Table:
@@ -71,7 +73,7 @@ class Table:
         self._nodes = store.nodes if isinstance(store, S3Fifo) else None
         self._hits = Counter()
         self._misses = self._joins = 0
-        self._expired = self._outdated = self._unstored = 0
+        self._expired = self._outdated = self._unstored = self._evicted = 0
         self.after_fork()
 
     def after_fork(self) -> None:
@@ -92,6 +94,7 @@ class Table:
                 self._unstored,
                 blocked_loop,
                 getattr(self._store, "currsize", 0) if self._in_bytes else 0,
+                self._evicted,
             )
 
     def look(self, key: Hashable) -> Entry | None:
@@ -218,7 +221,9 @@ class Table:
             self._unstored += 1
             return entry
         try:
+            before = len(self._store) + (key not in self._store)
             self._store[key] = entry
+            self._evicted += max(0, before - len(self._store))
         except ValueError:  # what cachetools says of a value larger than the whole cache
             self._unstored += 1
         except Exception as error:  # noqa: BLE001 - of the user's, for those who wait

@@ -7,8 +7,9 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable
 from types import FunctionType, ModuleType
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -34,8 +35,9 @@ def weigh(value: object) -> int:
         seen.add(id(one))
         total += sys.getsizeof(one)
         if isinstance(one, np.ndarray):
-            total += one.nbytes if one.base is not None else 0
-            found += one.ravel().tolist() if one.dtype == object else ()
+            array: Any = one
+            total += array.nbytes if array.base is not None else 0
+            found += array.ravel().tolist() if array.dtype == object else ()
         elif torch is not None and isinstance(one, torch.Tensor):
             total += one.nbytes
         else:
@@ -47,6 +49,6 @@ def _held(one: Any) -> list[Any]:
     if isinstance(one, dict):
         return [*one, *one.values()]
     if isinstance(one, list | tuple | set | frozenset):
-        return list(one)
+        return [*cast("Iterable[Any]", one)]
     slots = (slot for base in type(one).__mro__ for slot in base.__dict__.get("__slots__", ()))
     return [getattr(one, name) for name in ("__dict__", *slots) if hasattr(one, name)]

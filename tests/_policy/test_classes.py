@@ -229,6 +229,11 @@ class Grown(dict):
     x: int
 
 
+@dataclasses.dataclass
+class Priced(Decimal):
+    x: int = 1
+
+
 class Tagged(Pair):
     """A named tuple that can hold more than it shows."""
 
@@ -257,6 +262,7 @@ def nameless():
         (Pair({"a": {1}}), r"input\.x\['a'\]", "a set"),
         (Hiding(1), "input", "a Hiding with slots"),
         (Grown(1), "input", "a Grown"),
+        (Priced(1), "input", "a Priced"),
         (Tagged(1), "input", "a Tagged"),
         (Words("ab"), "input", "a Words"),
         (UserDict(a=1), "input", "a UserDict"),
@@ -309,6 +315,7 @@ def test_encoders_are_functions_by_type(own):
         by(None, own)
 
 
-def test_what_has_a_key_has_no_other():
-    with pytest.raises(ValueError, match=r"encoders= of float, which has a key: pass key="):
-        by(None, {float: round})
+@pytest.mark.parametrize("kind", [float, Decimal])
+def test_what_has_a_key_has_no_other(kind):
+    with pytest.raises(ValueError, match=rf"encoders= of {kind.__name__}, which has a key: pass"):
+        by(None, {kind: round})

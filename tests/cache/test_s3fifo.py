@@ -118,6 +118,15 @@ def test_what_is_deleted_leaves_no_trace():
     assert len(store._new) + len(store._main) < 40
 
 
+def test_what_is_deleted_is_not_dropped_again():
+    store = S3Fifo(4)
+    store.update(a=1, b=2, c=3, d=4)
+    del store["a"], store["b"]
+    store.update(e=5, f=6, g=7)
+
+    assert dict(store) == {"d": 4, "e": 5, "f": 6, "g": 7}
+
+
 # Traces, seeded: the share of hits is what a policy is chosen by
 
 

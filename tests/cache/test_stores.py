@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 import modelserve as ms
-from modelserve.testing import GatedPredictor
+from modelserve.cache._s3fifo import S3Fifo
+from modelserve.testing import FakeClock, GatedPredictor
 from tests.cache.asking import counted, outcome, start, until
 
 
@@ -101,6 +102,31 @@ def test_any_mapping_is_a_store(make):
     assert len(store) == 2
 
 
+KINDS = ["dict", "LRU", "S3-FIFO"]
+
+
+@pytest.mark.parametrize(
+    "make", [dict, lambda: cachetools.LRUCache(3), lambda: S3Fifo(3)], ids=KINDS
+)
+def test_what_makes_room_is_counted(make):
+    cache = counted(store=make())
+    for x in "abcdeabcde":
+        cache(x)
+
+    stats = cache.stats
+    assert stats.evicted == stats.misses - stats.entries
+
+
+def test_what_takes_the_place_of_its_elder_evicts_nobody():
+    clock = FakeClock()
+    cache = counted(maxsize=3, ttl=1.0, clock=clock)
+    for _ in range(5):
+        cache("a")
+        clock.advance(2.0)
+
+    assert (cache.stats.expired, cache.stats.entries, cache.stats.evicted) == (4, 1, 0)
+
+
 def test_a_store_measures_answers_by_its_own_rule():
     store = cachetools.LRUCache(100, getsizeof=lambda entry: entry.value.nbytes)
     cache = ms.PredictionCache(np.zeros, store=store, name="cache")
@@ -117,7 +143,7 @@ def test_an_answer_larger_than_the_whole_store_is_given_and_not_kept():
 
     assert [len(cache(1000)), len(cache(1000))] == [1000, 1000]
     assert [len(y) for y in cache.map([1000, 2])] == [1000, 2]
-    assert cache.stats == (1, 0, 4, 0, 0, 0, 3, 0, 0)
+    assert cache.stats == (1, 0, 4, 0, 0, 0, 3, 0, 0, 0)
 
 
 class Failing(dict):

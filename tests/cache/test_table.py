@@ -29,7 +29,7 @@ def test_an_entry_lives_for_its_ttl():
     assert cache("a") == made
     clock.advance(0.1)
     assert cache("a") != made
-    assert cache.stats == (1, 1, 2, 0, 1, 0, 0, 0, 0)
+    assert cache.stats == (1, 1, 2, 0, 1, 0, 0, 0, 0, 0)
 
 
 def test_an_entry_lives_from_when_it_was_made():
