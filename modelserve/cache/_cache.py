@@ -74,7 +74,8 @@ class PredictionCache(Primitive[In, Out]):
     ``store``, any cache of ``cachetools`` or mutable mapping of its own, is required. By the first
     two, what is asked for once does not push out what is asked for often (S3-FIFO: Yang and others,
     SOSP 2023); an answer larger than ``max_bytes`` is given and not kept. A ``getsizeof`` of a
-    store is given entries, whose ``value`` is the answer. ``ttl`` is in seconds.
+    store is given entries, whose ``value`` is the answer. ``ttl`` is in seconds, or a function
+    from an answer to seconds; what gets 0 or less is not kept.
 
     Raises ValueError without a bound and :class:`~modelserve.NestingError` over a splitter; a call
     with an input that has no key raises TypeError.
@@ -102,7 +103,7 @@ class PredictionCache(Primitive[In, Out]):
         maxsize: int | None = None,
         max_bytes: int | None = None,
         store: MutableMapping[Any, Any] | None = None,
-        ttl: float | None = None,
+        ttl: float | Callable[[Any], float] | None = None,
         key: Callable[[Any], Any] | None = None,
         encoders: Mapping[type, Callable[[Any], Any]] | None = None,
         version: str | Callable[[], str] | None = None,
@@ -110,7 +111,7 @@ class PredictionCache(Primitive[In, Out]):
         clock: Clock = time.monotonic,
     ) -> None:
         kept = bounded(maxsize, max_bytes, store)
-        if ttl is not None and not ttl > 0:
+        if ttl is not None and not callable(ttl) and not ttl > 0:
             raise ValueError(f"ttl={ttl} is no time to live: pass seconds, more than 0")
         part = lift(predict)
         options = {

@@ -14,7 +14,7 @@ class Options(TypedDict, total=False):
     maxsize: int | None
     max_bytes: int | None
     store: MutableMapping[Any, Any] | None
-    ttl: float | None
+    ttl: float | Callable[[Any], float] | None
     key: Callable[[Any], Any] | None
     encoders: Mapping[type, Callable[[Any], Any]] | None
     version: str | Callable[[], str] | None

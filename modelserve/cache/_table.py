@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Hashable, Iterable, MutableMapping
+from collections.abc import Callable, Hashable, Iterable, MutableMapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 from weakref import WeakValueDictionary
 
@@ -54,7 +54,7 @@ class Table:
     def __init__(
         self,
         store: MutableMapping[Any, Entry],
-        ttl: float,
+        ttl: float | Callable[[Any], float],
         clock: Clock,
         witness: Witness,
         *,
@@ -157,8 +157,8 @@ class Table:
         run = flights[0].run
         self._witness.end(run)
         told = None if self._witness.told is None else self._witness.told()
-        expires = math.inf if self._ttl == math.inf else self._clock() + self._ttl
-        entries = [_made(y, run.by, expires, many=len(ys) > 1) for y in ys]
+        now = _NEVER if self._ttl == _NEVER else self._clock()
+        entries = [_made(y, run.by, now, self._ttl, many=len(ys) > 1) for y in ys]
         if self._in_bytes:
             entries = [_weighed(f.key, entry) for f, entry in zip(flights, entries, strict=True)]
         self._settle(list(zip(flights, entries, strict=True)), told)
@@ -217,7 +217,11 @@ class Table:
     def _kept(self, flight: Flight, entry: Entry, told: str | None) -> Entry | Exception:
         """Store what still counts; return it, or the error of a store that fails."""
         key: Any = flight.key
-        if not entry.is_current() or (told is not None and told != key[0]):
+        if (
+            entry.expires == -_NEVER
+            or not entry.is_current()
+            or (told is not None and told != key[0])
+        ):
             self._unstored += 1
             return entry
         try:
@@ -238,15 +242,23 @@ class Table:
             self._outdated += 1
 
 
-def _made(y: Any, by: tuple[Stamp, ...], expires: float, *, many: bool) -> Entry | Exception:
+def _made(
+    y: Any,
+    by: tuple[Stamp, ...],
+    now: float,
+    ttl: float | Callable[[Any], float],
+    *,
+    many: bool,
+) -> Entry | Exception:
     """Make an entry of a value; of many, some may be errors."""
     if many and isinstance(y, Exception):
         return y
     try:
         value, thaw = freeze(y)
+        seconds = ttl(y) if callable(ttl) else ttl
     except Exception as error:  # noqa: BLE001 - of the user's, for those who wait
         return error
-    return Entry(value, thaw, by, expires)
+    return Entry(value, thaw, by, now + seconds if seconds > 0 else -_NEVER)
 
 
 def _weighed(key: Hashable, entry: Entry | Exception) -> Entry | Exception:

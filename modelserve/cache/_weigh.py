@@ -35,9 +35,7 @@ def weigh(value: object) -> int:
         seen.add(id(one))
         total += sys.getsizeof(one)
         if isinstance(one, np.ndarray):
-            array: Any = one
-            total += array.nbytes if array.base is not None else 0
-            found += array.ravel().tolist() if array.dtype == object else ()
+            total, found = total + _borrowed(one), found + _objects(one)
         elif torch is not None and isinstance(one, torch.Tensor):
             total += one.nbytes
         else:
@@ -52,3 +50,11 @@ def _held(one: Any) -> list[Any]:
         return [*cast("Iterable[Any]", one)]
     slots = (slot for base in type(one).__mro__ for slot in base.__dict__.get("__slots__", ()))
     return [getattr(one, name) for name in ("__dict__", *slots) if hasattr(one, name)]
+
+
+def _borrowed(array: Any) -> int:
+    return array.nbytes if array.base is not None else 0
+
+
+def _objects(array: Any) -> list[Any]:
+    return array.ravel().tolist() if array.dtype == object else []
