@@ -21,6 +21,8 @@ from modelserve.request import current
 
 Loop = Callable[[int], object]
 ROW = np.zeros(64)
+IMAGE = np.zeros((3, 224, 224), np.float32)
+FEATURES = {f"feature_{n}": n / 7 for n in range(20)}
 
 
 def identity(x: Any) -> Any:
@@ -108,6 +110,16 @@ def lru_with_key() -> Callable[[Any], object]:
     return lambda x: remembered(x.shape, x.dtype.str, x.tobytes())
 
 
+def lru_with_items() -> Callable[[Any], object]:
+    """Remember dicts by a key written by hand."""
+
+    @functools.lru_cache(maxsize=1_000)
+    def remembered(items: tuple[tuple[str, float], ...]) -> object:
+        return items
+
+    return lambda x: remembered(tuple(sorted(x.items())))
+
+
 def split(fn: Callable[[Any], Any]) -> ms.TrafficSplitter[Any, Any]:
     """Make a split of two variants by a unit that is the input."""
     variants = (ms.Variant("a", fn, 0.9), ms.Variant("b", fn, 0.1))
@@ -147,6 +159,14 @@ def comparisons() -> list[tuple[int, dict[str, Loop]]]:
         "cache, hit": repeat(cache),
         "cache, hit, in a request": in_request(repeat(cache)),
     }
+    images = {
+        "lru_cache, key by hand, hit, image": repeat(lru_with_key(), IMAGE),
+        "cache, hit, image": repeat(cache, IMAGE),
+    }
+    dicts = {
+        "lru_cache, key by hand, hit, dict": repeat(lru_with_items(), FEATURES),
+        "cache, hit, dict": repeat(ms.PredictionCache(lambda _: 1.0, maxsize=1_000), FEATURES),
+    }
     awaited = {
         "bare coroutine": arepeat(aidentity),
         "lifted coroutine": arepeat(ms.predictor(aidentity).acall),
@@ -158,7 +178,15 @@ def comparisons() -> list[tuple[int, dict[str, Loop]]]:
         "bare future round trip": arepeat(future_round_trip),
         "batcher, lone awaited call": arepeat(abatcher.acall),
     }
-    return [(20_000, sync), (20_000, hits), (20_000, awaited), (2_000, handed), (2_000, futures)]
+    return [
+        (20_000, sync),
+        (20_000, hits),
+        (200, images),
+        (10_000, dicts),
+        (20_000, awaited),
+        (2_000, handed),
+        (2_000, futures),
+    ]
 
 
 def main() -> None:

@@ -7,6 +7,7 @@ import sys
 import pytest
 
 EXTRAS = {
+    "blake3",
     "fastapi",
     "fsspec",
     "httpx",
@@ -15,6 +16,7 @@ EXTRAS = {
     "matplotlib",
     "onnx",
     "onnxruntime",
+    "pydantic",
     "redis",
     "safetensors",
     "skl2onnx",

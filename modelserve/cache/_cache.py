@@ -12,13 +12,13 @@ from collections.abc import (
     Hashable,
     Iterable,
     Iterator,
+    Mapping,
     MutableMapping,
 )
 from typing import TYPE_CHECKING, Any, Unpack, cast, final, overload
 
-import cachetools
-
 from modelserve._policy import keys
+from modelserve.cache._bound import bounded
 from modelserve.cache._fill import Filler
 from modelserve.cache._flight import Claim, Entry, Run
 from modelserve.cache._many import Ask, Found, Plan
@@ -59,9 +59,10 @@ CHUNK = 256
 class PredictionCache(Primitive[In, Out]):
     """Remember predictions by input, for a time, as long as the models that made them serve.
 
-    Inputs may be arrays, tensors, text, bytes, numbers, None, and lists, tuples and dicts of such;
-    ``key`` is a function from any other input to one of these. The tenant of the request in force
-    is part of the key. An entry is no answer any more once a version that took part in it is
+    Inputs may be arrays, tensors, text, bytes, numbers, dates, None, and lists, tuples, dicts,
+    dataclasses and pydantic models of such. ``key`` is a function from any other input to one of
+    these, and ``encoders`` such functions by the type of a part. The tenant of the request in
+    force is part of the key. An entry is no answer any more once a version that took part in it is
     retired, wherever in the tree below its loader stands. ``version``, a text or a function of no
     arguments, tells of changes that no loader knows.
 
@@ -69,9 +70,12 @@ class PredictionCache(Primitive[In, Out]):
     cancellation or deadline ends for the others. Everyone gets the same value; arrays are copied
     once and read-only.
 
-    One of ``maxsize``, in entries, dropping the least recently used, and ``store``, any cache of
-    ``cachetools`` or mutable mapping of its own, is required. A ``getsizeof`` of a store is given
-    entries, whose ``value`` is the answer. ``ttl`` is in seconds.
+    One of ``maxsize``, in entries, ``max_bytes``, of keys, answers and what keeps them, and
+    ``store``, any cache of ``cachetools`` or mutable mapping of its own, is required. By the first
+    two, what is asked for once does not push out what is asked for often (S3-FIFO: Yang and others,
+    SOSP 2023); an answer larger than ``max_bytes`` is given and not kept. A ``getsizeof`` of a
+    store is given entries, whose ``value`` is the answer. ``ttl`` is in seconds, or a function
+    from an answer to seconds; what gets 0 or less is not kept.
 
     Raises ValueError without a bound and :class:`~modelserve.NestingError` over a splitter; a call
     with an input that has no key raises TypeError.
@@ -97,25 +101,26 @@ class PredictionCache(Primitive[In, Out]):
         predict: Callable[[Any], Any],
         *,
         maxsize: int | None = None,
+        max_bytes: int | None = None,
         store: MutableMapping[Any, Any] | None = None,
-        ttl: float | None = None,
+        ttl: float | Callable[[Any], float] | None = None,
         key: Callable[[Any], Any] | None = None,
+        encoders: Mapping[type, Callable[[Any], Any]] | None = None,
         version: str | Callable[[], str] | None = None,
         name: str | None = None,
         clock: Clock = time.monotonic,
     ) -> None:
-        if (maxsize is None) == (store is None):
-            raise ValueError("a cache needs a bound: pass one of maxsize and store")
-        if maxsize is not None and maxsize < 1:
-            raise ValueError(f"maxsize={maxsize}: pass 1 or more")
-        if ttl is not None and not ttl > 0:
+        kept = bounded(maxsize, max_bytes, store)
+        if ttl is not None and not callable(ttl) and not ttl > 0:
             raise ValueError(f"ttl={ttl} is no time to live: pass seconds, more than 0")
         part = lift(predict)
         options = {
             "maxsize": maxsize,
+            "max_bytes": max_bytes,
             "store": store,
             "ttl": ttl,
             "key": key,
+            "encoders": encoders,
             "version": version,
             "name": name,
             "clock": clock,
@@ -125,18 +130,19 @@ class PredictionCache(Primitive[In, Out]):
         wraps(self, part)
         self._part = part
         self._maxsize = maxsize
-        self._key = key
+        self._max_bytes = max_bytes
+        self._encode = keys.by(key, encoders)
         self._told = version if version is None or callable(version) else lambda: version
         self._hit_note = Note(self.name, "cache", "hit")
         self._notes = {
             True: Note(self.name, "cache", "miss"),
             False: Note(self.name, "cache", "join"),
         }
-        kept: MutableMapping[Any, Any]
-        kept = cachetools.LRUCache(maxsize or 0) if store is None else store
         witness = Witness(used_by_functions(self), self._told)
-        self._table = Table(kept, math.inf if ttl is None else ttl, clock, witness)
+        lives = math.inf if ttl is None else ttl
+        self._table = Table(kept, lives, clock, witness, in_bytes=max_bytes is not None)
         self._filler = Filler(part, self._table, witness)
+        self._look = self._table.look
         self._armed = False
 
     def after_fork(self) -> None:
@@ -153,10 +159,16 @@ class PredictionCache(Primitive[In, Out]):
         if self.is_async:
             refuse_on_loop(self.name)
         scope = current()
-        key = self._key_of(x, scope)
+        if scope is None and self._told is None and not self.life.closed:
+            key = self._encode(x)
+        else:
+            key = self._key_of(x, scope)
         if scope is not None and scope.warming:
             return cast("Out", self._part(x))
-        entry = self._table.look(key)
+        entry = self._look(key)
+        if entry is not None and scope is None and entry.thaw is None:
+            value: Out = entry.value
+            return value
         while entry is None:
             sink = ThreadSink()
             entry, flight, leads, came = self._claim(key, scope, sink)
@@ -173,10 +185,16 @@ class PredictionCache(Primitive[In, Out]):
     async def acall(self, x: In, /) -> Out:
         """Answer from memory, or run the model and remember, without blocking the loop."""
         scope = current()
-        key = self._key_of(x, scope)
+        if scope is None and self._told is None and not self.life.closed:
+            key = self._encode(x)
+        else:
+            key = self._key_of(x, scope)
         if scope is not None and scope.warming:
             return cast("Out", await self._part.acall(x))
-        entry = self._table.look(key)
+        entry = self._look(key)
+        if entry is not None and scope is None and entry.thaw is None:
+            value: Out = entry.value
+            return value
         while entry is None:
             sink = aio.sink()
             entry, flight, leads, came = self._claim(key, scope, sink)
@@ -246,9 +264,12 @@ class PredictionCache(Primitive[In, Out]):
         """Configuration and counts in a few words."""
         stats = self.stats
         bound = "" if self._maxsize is None else f" of {self._maxsize:,}"
+        size = (
+            "" if self._max_bytes is None else f" in {stats.bytes / self._max_bytes:.0%} of memory"
+        )
         joins = f", {stats.joins:,} joins" if stats.joins else ""
         counts = f"{stats.hits:,} hits{joins}, {stats.misses:,} misses"
-        return f"{stats.entries:,}{bound} entries, {counts}"
+        return f"{stats.entries:,}{bound} entries{size}, {counts}"
 
     def needs_this_loop(self) -> bool:
         """Whether a run is in progress on the loop of this thread."""
@@ -273,7 +294,7 @@ class PredictionCache(Primitive[In, Out]):
     def _key_of(self, x: In, scope: Request | None) -> Hashable:
         if self.life.closed:
             raise self.closed_error()
-        key = keys.key(x if self._key is None else self._key(x))
+        key = self._encode(x)
         if scope is not None:
             if scope.shared is not None:
                 check_call(self, scope)

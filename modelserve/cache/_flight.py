@@ -24,9 +24,9 @@ class Abandoned(Exception):
 
 
 class Entry:
-    """A value, what made it and until when it counts."""
+    """A value, what made it and until when it counts; its size, where bytes are bounded."""
 
-    __slots__ = ("expires", "stamps", "thaw", "value")
+    __slots__ = ("expires", "nbytes", "stamps", "thaw", "value")
 
     def __init__(
         self, value: Any, thaw: Thaw | None, by: tuple[Stamp, ...], expires: float
@@ -35,6 +35,7 @@ class Entry:
         self.thaw = thaw
         self.stamps = by
         self.expires = expires
+        self.nbytes = 0
 
     def is_current(self) -> bool:
         """Whether every version that made it is still handed out."""

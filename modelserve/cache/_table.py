@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Hashable, Iterable, MutableMapping
+from collections.abc import Callable, Hashable, Iterable, MutableMapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 from weakref import WeakValueDictionary
 
 from modelserve.cache._flight import Abandoned, Claim, Entry, Flight, Run
 from modelserve.cache._freeze import freeze
-from modelserve.predictor import Sink, deliver
+from modelserve.cache._s3fifo import VISITS, S3Fifo
+from modelserve.cache._weigh import ENTRY, weigh
+from modelserve.predictor import Counter, Sink, deliver
 from modelserve.request import Request, Stamp, tick
 
 if TYPE_CHECKING:
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from modelserve.cache._witness import Witness
     from modelserve.typing import Clock
 
+_NEVER = math.inf
 _owners: WeakValueDictionary[int, Table] = WeakValueDictionary()
 
 
@@ -28,7 +31,9 @@ class CacheStats(NamedTuple):
     ``hits`` were answered by an entry, ``joins`` by a run in progress, and ``misses`` ran the
     model. ``expired`` entries were too old and ``outdated`` ones made by a version that is no
     longer handed out; both were misses. ``unstored`` results were given but not kept.
-    ``blocked_loop`` is sync calls that kept an event loop waiting for the model.
+    ``blocked_loop`` is sync calls that kept an event loop waiting for the model. ``bytes`` are
+    those that entries hold, where ``max_bytes`` bounds them, else 0. ``evicted`` entries were
+    dropped when others came.
     """
 
     entries: int
@@ -39,13 +44,21 @@ class CacheStats(NamedTuple):
     outdated: int
     unstored: int
     blocked_loop: int = 0
+    bytes: int = 0
+    evicted: int = 0
 
 
 class Table:
     """Entries by key, and the flights that are up."""
 
     def __init__(
-        self, store: MutableMapping[Any, Entry], ttl: float, clock: Clock, witness: Witness
+        self,
+        store: MutableMapping[Any, Entry],
+        ttl: float | Callable[[Any], float],
+        clock: Clock,
+        witness: Witness,
+        *,
+        in_bytes: bool,
     ) -> None:
         if _owners.setdefault(id(store), self) is not self:
             raise ValueError(
@@ -56,8 +69,11 @@ class Table:
         self._ttl = ttl
         self._clock = clock
         self._witness = witness
-        self._hits = self._misses = self._joins = 0
-        self._expired = self._outdated = self._unstored = 0
+        self._in_bytes = in_bytes
+        self._nodes = store.nodes if isinstance(store, S3Fifo) else None
+        self._hits = Counter()
+        self._misses = self._joins = 0
+        self._expired = self._outdated = self._unstored = self._evicted = 0
         self.after_fork()
 
     def after_fork(self) -> None:
@@ -70,29 +86,38 @@ class Table:
         with self._lock:
             return CacheStats(
                 len(self._store),
-                self._hits,
+                self._hits.read(),
                 self._misses,
                 self._joins,
                 self._expired,
                 self._outdated,
                 self._unstored,
                 blocked_loop,
+                getattr(self._store, "currsize", 0) if self._in_bytes else 0,
+                self._evicted,
             )
 
     def look(self, key: Hashable) -> Entry | None:
-        """Find an entry that still counts."""
-        with self._lock:
-            try:
-                entry = self._store[key]
-            except KeyError:
-                return None
-            if entry.expires < math.inf and entry.expires <= self._clock():
-                return None
-            for stamp in entry.stamps:
-                if stamp.retired:
+        """Find an entry that still counts; in the default store without a lock."""
+        if self._nodes is None:
+            with self._lock:
+                try:
+                    entry = self._store[key]
+                except KeyError:
                     return None
-            self._hits += 1
-            return entry
+        else:
+            node = self._nodes.get(key)
+            if node is None or node.value is None:
+                return None
+            entry = node.value
+            node.visits = VISITS[node.visits]
+        if entry.expires != _NEVER and entry.expires <= self._clock():
+            return None
+        for stamp in entry.stamps:
+            if stamp.retired:
+                return None
+        next(self._hits.numbers)
+        return entry
 
     def claim(
         self,
@@ -132,8 +157,10 @@ class Table:
         run = flights[0].run
         self._witness.end(run)
         told = None if self._witness.told is None else self._witness.told()
-        expires = math.inf if self._ttl == math.inf else self._clock() + self._ttl
-        entries = [_made(y, run.by, expires, many=len(ys) > 1) for y in ys]
+        now = _NEVER if self._ttl == _NEVER else self._clock()
+        entries = [_made(y, run.by, now, self._ttl, many=len(ys) > 1) for y in ys]
+        if self._in_bytes:
+            entries = [_weighed(f.key, entry) for f, entry in zip(flights, entries, strict=True)]
         self._settle(list(zip(flights, entries, strict=True)), told)
 
     def fail(self, flights: list[Flight], error: BaseException) -> None:
@@ -190,11 +217,17 @@ class Table:
     def _kept(self, flight: Flight, entry: Entry, told: str | None) -> Entry | Exception:
         """Store what still counts; return it, or the error of a store that fails."""
         key: Any = flight.key
-        if not entry.is_current() or (told is not None and told != key[0]):
+        if (
+            entry.expires == -_NEVER
+            or not entry.is_current()
+            or (told is not None and told != key[0])
+        ):
             self._unstored += 1
             return entry
         try:
+            before = len(self._store) + (key not in self._store)
             self._store[key] = entry
+            self._evicted += max(0, before - len(self._store))
         except ValueError:  # what cachetools says of a value larger than the whole cache
             self._unstored += 1
         except Exception as error:  # noqa: BLE001 - of the user's, for those who wait
@@ -209,12 +242,30 @@ class Table:
             self._outdated += 1
 
 
-def _made(y: Any, by: tuple[Stamp, ...], expires: float, *, many: bool) -> Entry | Exception:
+def _made(
+    y: Any,
+    by: tuple[Stamp, ...],
+    now: float,
+    ttl: float | Callable[[Any], float],
+    *,
+    many: bool,
+) -> Entry | Exception:
     """Make an entry of a value; of many, some may be errors."""
     if many and isinstance(y, Exception):
         return y
     try:
         value, thaw = freeze(y)
+        seconds = ttl(y) if callable(ttl) else ttl
     except Exception as error:  # noqa: BLE001 - of the user's, for those who wait
         return error
-    return Entry(value, thaw, by, expires)
+    return Entry(value, thaw, by, now + seconds if seconds > 0 else -_NEVER)
+
+
+def _weighed(key: Hashable, entry: Entry | Exception) -> Entry | Exception:
+    """Tell an entry what it takes with its key, outside of the lock."""
+    if isinstance(entry, Entry):
+        try:
+            entry.nbytes = ENTRY + weigh((key, entry.value))
+        except Exception as error:  # noqa: BLE001 - of the user's, for those who wait
+            return error
+    return entry

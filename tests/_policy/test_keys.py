@@ -1,6 +1,7 @@
 import itertools
 import math
 import struct
+import sys
 
 import numpy as np
 import pytest
@@ -99,7 +100,7 @@ def test_no_encoding_is_the_beginning_of_another(one, other):
     for values in (one, other):
         parts = []
         for value in values:
-            encode(value, parts, "input")
+            encode(value, parts)
         encoded.append(b"".join(parts))
 
     assert encoded[0] != encoded[1]
@@ -139,6 +140,19 @@ NEAR_MISSES = {
         ),
     ],
     "dicts": [{"a": 1, "b": 2}, {"a": 2, "b": 1}, {"a": 1}, {"a": {"b": 2}}, [("a", 1), ("b", 2)]],
+    "dicts of floats": [
+        {"a": 1.0, "b": 2.0},
+        {"a": 2.0, "b": 1.0},
+        {"a": 1.0, "b": 2},
+        {"a": 1.0, "b": np.float64(2.0)},
+        {"a": 1.0},
+        {"b": 1.0},
+        {np.str_("a"): 1.0, "b": 2.0},
+        {"a": True, "b": 2.0},
+        {"ab": 1.0},
+        {1: 1.0, "b": 2.0},
+    ],
+    "lists of floats": [[1.0], (1.0,), [1], [1.0, 1.0], [np.float64(1)], [[1.0]], [True], [-1.0]],
     "keys of dicts": [{1: "a"}, {"1": "a"}, {True: "a"}, {1.0: "a"}, {(1,): "a"}, {None: "a"}],
     "split": [{"ab": "c"}, {"a": "bc"}, {"abc": ""}],
     "big": [np.zeros(BIG), np.zeros(BIG + 1), np.zeros(BIG, "f4"), np.zeros((BIG, 1)), [0.0] * BIG],
@@ -194,6 +208,24 @@ def test_a_big_array_is_a_digest_of_what_a_small_one_is_itself():
     assert key(np.zeros((), "V3000")) != key(np.zeros((), "V3001"))
 
 
+@pytest.mark.parametrize(("tag", "without"), [(b"%", []), (b"#", ["blake3"])])
+def test_digests_are_blake3_where_it_is_installed_and_sha256_elsewhere(monkeypatch, tag, without):
+    if not without:
+        pytest.importorskip("blake3")
+    for name in without:
+        monkeypatch.setitem(sys.modules, name, None)
+    keys._hash.cache_clear()
+    try:
+        big = [np.zeros(BIG), np.ones(BIG), np.zeros(BIG, "f4"), "a" * BIG, ["a" * BIG]]
+        digests = [key(x) for x in big]
+        assert [key(x) for x in big] == digests
+    finally:
+        keys._hash.cache_clear()
+
+    assert len(set(digests)) == len(big)
+    assert {(digest[:1], len(digest)) for digest in digests} == {(tag, 33)}
+
+
 def test_long_values_of_any_kind_are_digests():
     assert len(key("a" * BIG)) == len(key(["a" * BIG])) == len(key([np.zeros(BIG)])) == 33
     assert key([np.zeros(BIG)]) == key([np.zeros(BIG)]) != key([np.zeros(BIG), None])
@@ -211,13 +243,24 @@ def test_a_dict_has_no_order():
     assert key(forwards) == key(backwards)
 
 
+def test_forms_of_dicts_are_remembered_within_bounds(monkeypatch):
+    monkeypatch.setattr(keys, "_forms", {})
+    monkeypatch.setattr(keys, "_REMEMBERED", 2)
+    dicts = [{"a" * BIG: 1.0}, *({name: 1.0, "x": 2.0} for name in "bcde")]
+    first = [key(x) for x in dicts]
+
+    assert [key(x) for x in dicts] == first
+    assert len(set(first)) == len(dicts)
+    assert list(keys._forms) == [("b", "x"), ("c", "x")]
+
+
 def test_two_names_of_one_dtype_are_one():
     assert key(np.array([1], "l")) == key(np.array([1], "q"))
 
 
 def test_headers_are_remembered_within_bounds(monkeypatch):
     monkeypatch.setattr(keys, "_headers", {})
-    monkeypatch.setattr(keys, "_MAX_HEADERS", 2)
+    monkeypatch.setattr(keys, "_REMEMBERED", 2)
     first = [key(np.zeros(n)) for n in range(4)]
 
     assert [key(np.zeros(n)) for n in range(4)] == first
@@ -245,6 +288,8 @@ class Subclass(str):
         ([1, [2, Point()]], r"input\[1\]\[1\]", "a Point"),
         ((Point(),), r"input\[0\]", "a Point"),
         ({"a": {"b": Point()}}, r"input\['a'\]\['b'\]", "a Point"),
+        ({"a": 1, "b": Point()}, r"input\['b'\]", "a Point"),
+        ({1: 1, "b": [Point()]}, r"input\['b'\]\[0\]", "a Point"),
         ({Point(): 1}, "a key of input", "a Point"),
         ({"a": {frozenset(): 1}}, r"a key of input\['a'\]", "a frozenset"),
         (np.array([None]), "input", "an array of objects"),

@@ -31,9 +31,11 @@ class Counted:
 # What it is told
 
 
-@pytest.mark.parametrize("options", [{}, {"maxsize": 8, "store": {}}])
+@pytest.mark.parametrize(
+    "options", [{}, {"maxsize": 8, "store": {}}, {"maxsize": 8, "max_bytes": 8}]
+)
 def test_one_bound_is_required(options):
-    with pytest.raises(ValueError, match="pass one of maxsize and store"):
+    with pytest.raises(ValueError, match="pass one of maxsize, max_bytes and store"):
         ms.PredictionCache(str.upper, **options)
 
 

@@ -46,7 +46,7 @@ def test_options_reach_the_cache():
 
     assert [length("a"), length("A")] == [1, 1]
     assert (length.name, length.stats.hits) == ("c", 1)
-    with pytest.raises(ValueError, match="pass one of maxsize and store"):
+    with pytest.raises(ValueError, match="pass one of maxsize, max_bytes and store"):
         ms.cached()(len)
 
 

@@ -7,19 +7,77 @@ import numpy as np
 import pytest
 
 import modelserve as ms
-from modelserve.testing import GatedPredictor
+from modelserve.cache._s3fifo import S3Fifo
+from modelserve.testing import FakeClock, GatedPredictor
 from tests.cache.asking import counted, outcome, start, until
 
 
-def test_the_least_recently_used_entry_goes_first():
+def test_a_bound_in_entries_is_kept_and_what_is_asked_for_again_stays():
     cache = counted(maxsize=2)
     made = {x: cache(x) for x in "ab"}
-    assert cache("a") == made["a"]
+    assert [cache("a"), cache("a")] == [made["a"]] * 2
     cache("c")
 
     assert cache("a") == made["a"]
     assert cache("b") != made["b"]
     assert cache.stats.entries == 2
+
+
+def test_a_bound_in_bytes_counts_keys_answers_and_what_keeps_them():
+    cache = ms.PredictionCache(np.zeros, max_bytes=100_000, name="cache")
+    for _ in range(2):
+        assert [len(y) for y in cache.map(range(1_000, 1_040))] == list(range(1_000, 1_040))
+
+    stats = cache.stats
+    assert 8 <= stats.entries <= 11
+    assert 8_000 * stats.entries < stats.bytes <= 100_000
+    assert "% of memory" in cache.summary()
+
+
+def test_a_key_weighs_as_much_as_it_is_long():
+    cache = ms.PredictionCache(len, max_bytes=10_000)
+    for n in range(10):
+        cache("a" * (1_500 + n))
+
+    assert cache.stats.entries == 5
+
+
+def test_an_answer_larger_than_the_bound_is_given_and_not_kept():
+    cache = ms.PredictionCache(np.zeros, max_bytes=10_000)
+    cache(10)
+
+    assert len(cache(2_000)) == 2_000
+    assert (cache.stats.entries, cache.stats.unstored) == (1, 1)
+
+
+class Weightless(str):
+    """An answer that fails when it is weighed."""
+
+    __slots__ = ()
+
+    def __sizeof__(self):
+        raise ZeroDivisionError("of the user's")
+
+
+def test_who_waits_is_told_when_an_answer_cannot_be_weighed():
+    cache = ms.PredictionCache(lambda x: Weightless(x), max_bytes=10_000)  # noqa: PLW0108 - a class is no predictor
+    with pytest.raises(ZeroDivisionError):
+        cache("a")
+
+    many = list(cache.map(["a", "b"], return_exceptions=True))
+    assert [type(y) for y in many] == [ZeroDivisionError] * 2
+    with pytest.raises(OSError, match="model"):
+        ms.PredictionCache(failing, max_bytes=1).map(["a", "b"]).__next__()
+
+
+def failing(x):
+    raise OSError("the model fails")
+
+
+def test_parts_of_an_input_have_keys_by_encoders():
+    cache = counted(maxsize=8, encoders={set: sorted})
+
+    assert cache([{1, 2}]) == cache([{2, 1}]) != cache([[1, 2]])
 
 
 STORES = {
@@ -44,6 +102,31 @@ def test_any_mapping_is_a_store(make):
     assert len(store) == 2
 
 
+KINDS = ["dict", "LRU", "S3-FIFO"]
+
+
+@pytest.mark.parametrize(
+    "make", [dict, lambda: cachetools.LRUCache(3), lambda: S3Fifo(3)], ids=KINDS
+)
+def test_what_makes_room_is_counted(make):
+    cache = counted(store=make())
+    for x in "abcdeabcde":
+        cache(x)
+
+    stats = cache.stats
+    assert stats.evicted == stats.misses - stats.entries
+
+
+def test_what_takes_the_place_of_its_elder_evicts_nobody():
+    clock = FakeClock()
+    cache = counted(maxsize=3, ttl=1.0, clock=clock)
+    for _ in range(5):
+        cache("a")
+        clock.advance(2.0)
+
+    assert (cache.stats.expired, cache.stats.entries, cache.stats.evicted) == (4, 1, 0)
+
+
 def test_a_store_measures_answers_by_its_own_rule():
     store = cachetools.LRUCache(100, getsizeof=lambda entry: entry.value.nbytes)
     cache = ms.PredictionCache(np.zeros, store=store, name="cache")
@@ -60,7 +143,7 @@ def test_an_answer_larger_than_the_whole_store_is_given_and_not_kept():
 
     assert [len(cache(1000)), len(cache(1000))] == [1000, 1000]
     assert [len(y) for y in cache.map([1000, 2])] == [1000, 2]
-    assert cache.stats == (1, 0, 4, 0, 0, 0, 3, 0)
+    assert cache.stats == (1, 0, 4, 0, 0, 0, 3, 0, 0, 0)
 
 
 class Failing(dict):

@@ -29,7 +29,28 @@ def test_an_entry_lives_for_its_ttl():
     assert cache("a") == made
     clock.advance(0.1)
     assert cache("a") != made
-    assert cache.stats == (1, 1, 2, 0, 1, 0, 0, 0)
+    assert cache.stats == (1, 1, 2, 0, 1, 0, 0, 0, 0, 0)
+
+
+def test_an_answer_may_say_how_long_it_lives():
+    clock = FakeClock()
+    answers = {"short": 1.0, "long": 10.0, "ever": math.inf, "never": 0.0, "wrong": math.nan}
+    cache = ms.PredictionCache(answers.get, maxsize=8, ttl=lambda y: y, clock=clock, name="cache")
+    for x, y in answers.items():
+        assert cache(x) is y
+    assert (cache.stats.entries, cache.stats.unstored) == (3, 2)
+    clock.advance(5.0)
+    list(cache.map(["short", "long", "ever"]))
+
+    assert (cache.stats.hits, cache.stats.expired) == (2, 1)
+
+
+def test_who_waits_is_told_when_no_time_to_live_can_be_said():
+    cache = ms.PredictionCache(str.upper, maxsize=8, ttl=lambda y: 1 / 0, name="cache")
+    with pytest.raises(ZeroDivisionError):
+        cache("a")
+
+    assert [type(y) for y in cache.map("ab", return_exceptions=True)] == [ZeroDivisionError] * 2
 
 
 def test_an_entry_lives_from_when_it_was_made():
