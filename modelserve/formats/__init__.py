@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, Protocol, TypeAlias, cast
+from typing import Any, Literal, NamedTuple, Protocol, TypeAlias, cast, runtime_checkable
 
 from modelserve.errors import ModelLoadError
 from modelserve.formats import _door, _external
@@ -26,14 +27,20 @@ __all__ = [
     "caller",
     "find",
     "identity",
+    "nbytes",
     "pinned",
     "place",
+    "put",
     "read",
     "runtime",
+    "takes",
 ]
 
 RUNTIMES = {"onnxruntime": "onnx", "torch": "torch", "xgboost": "xgboost", "lightgbm": "lightgbm"}
 """The module of this folder that knows the models of each package."""
+CPU = "cpu"
+TORCH = {"torch_files", "torch_export"}
+"""The modules of this folder that make torch modules and nothing else."""
 VERSION_DIGITS = 16
 """How many digits of its digest are a file's version."""
 
@@ -72,6 +79,28 @@ class Runtime(Protocol):
         """Say what becomes of a model in a forked child."""
         ...
 
+    def device(self, model: Any) -> str:
+        """Return the device that a model is on, by torch's name for it."""
+        ...
+
+
+@runtime_checkable
+class Mover(Protocol):
+    """What a module offers whose models can be moved to another device."""
+
+    def put(self, model: Any, device: str) -> Any:
+        """Return a model on a device. May raise anything."""
+        ...
+
+
+@runtime_checkable
+class Chooser(Protocol):
+    """What a module offers whose models are made for one device."""
+
+    def takes(self, device: str) -> bool:
+        """Say whether what is installed can run a model there."""
+        ...
+
 
 def place(source: str | os.PathLike[str]) -> Path | Remote:
     """Return where a file lies: a path, or a URL such as ``s3://models/ranker.onnx``.
@@ -91,6 +120,11 @@ def identity(path: Path | Remote) -> object:
     ModelLoadError.
     """
     return path.identity() if isinstance(path, Remote) else _door.identity(path)
+
+
+def nbytes(path: Path | Remote) -> int | None:
+    """Return how many bytes reading it will read, None where that is not told. Nothing is read."""
+    return path.nbytes() if isinstance(path, Remote) else _door.nbytes(path)
 
 
 def find(
@@ -130,19 +164,22 @@ def find(
     return form
 
 
-def read(
+def read(  # noqa: PLR0913 - one word each, as the user says it
     path: Path | Remote,
     unless: str | None = None,
     *,
     factory: Callable[[], Any] | None = None,
     sha256: str | None = None,
     allow_pickle: bool = False,
+    device: str | None = None,
 ) -> Artefact | None:
     """Load a model file, or return None if its version is the one given.
 
     Its version is the beginning of the SHA-256 of the very bytes that are loaded; that of an ONNX
     model with external data is of what ``sha256sum`` prints for the model and for those files in
     the order of their names. ``sha256`` pins it: other bytes are refused before they are parsed.
+    ``device`` is where models go that can be elsewhere than on the CPU, see :func:`takes`; without
+    it they stay where they were made.
 
     Raises ModelLoadError for everything that keeps it from being loaded, and nothing else.
     """
@@ -153,8 +190,27 @@ def read(
     version = contents.digest[:VERSION_DIGITS]
     if version == unless:
         return None
-    ask = Ask(factory, _door.trusts(pin, allow_pickle), path.suffix.lower(), contents.beside)
+    ask = Ask(
+        factory, _door.trusts(pin, allow_pickle), path.suffix.lower(), contents.beside, device
+    )
     return Artefact(_make(path, form, contents.data, ask), version, contents.nbytes)
+
+
+def takes(path: Path | Remote, device: str, factory: Callable[[], Any] | None = None) -> bool:
+    """Say whether what a file makes can be on a device, as far as what is installed goes.
+
+    Torch modules can be on any, ONNX models where ONNX Runtime has the provider, others on the CPU.
+    """
+    form = FORMS.get(path.suffix.lower())
+    if device == CPU or form is None:
+        return True
+    try:
+        module = importlib.import_module(f"modelserve.formats.{form.module}")
+    except ModelLoadError:  # not installed: reading it will say so
+        return False
+    if isinstance(module, Chooser):
+        return bool(module.takes(device))
+    return factory is not None or form.module in TORCH
 
 
 def _gather(path: Path | Remote) -> _door.Contents:
@@ -184,7 +240,8 @@ def _make(path: Path | Remote, form: Form, data: bytes, ask: Ask) -> Any:
         raise _failed(path, cannot(form.reader, *plain))
     try:
         module = importlib.import_module(f"modelserve.formats.{form.module}")
-        return cast("Format", module).load(data, ask)
+        model = cast("Format", module).load(data, ask)
+        return model if ask.device is None else put(model, runtime(model), ask.device)
     except ModelLoadError as error:
         raise _failed(path, error) from error.__cause__
     except Exception as error:  # a file that is not what it should be can raise anything
@@ -203,6 +260,21 @@ def runtime(model: Any) -> Runtime | None:
             if module.knows(model):
                 return module
     return None
+
+
+def put(model: Any, known: Runtime | None, device: str) -> Any:
+    """Return a model on a device, or where it is if its kind cannot be moved. May raise anything.
+
+    What fails on the way leaves it on the CPU.
+    """
+    if not isinstance(known, Mover):
+        return model
+    try:
+        return known.put(model, device)
+    except Exception:
+        with contextlib.suppress(Exception):
+            known.put(model, CPU)  # so the memory that a half of it took is free again
+        raise
 
 
 def caller(model: Any, known: Runtime | None) -> Callable[[Any], Any]:

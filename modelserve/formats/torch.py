@@ -52,6 +52,16 @@ def _array(y: Any) -> Any:
     return y
 
 
+def device(model: torch.nn.Module) -> str:
+    """Return the device of its tensors, the first's if they are on several."""
+    return next((str(tensor.device) for tensor in _tensors(model)), "cpu")
+
+
+def put(model: torch.nn.Module, device: str) -> torch.nn.Module:
+    """Move a module, whose tensors stay its own."""
+    return model.to(device)
+
+
 def after_fork(model: torch.nn.Module) -> Literal["keep", "refuse"]:
     """A module on a GPU cannot be used in a child of the process that put it there."""
     on_cpu = all(tensor.device.type == "cpu" for tensor in _tensors(model))

@@ -11,6 +11,7 @@ from modelserve.errors import Forked, ModelLoadError, own
 from modelserve.events import Event, Hook, Loaded, LoadFailed, Retired, RolledBack, tell
 from modelserve.loader._care import Care
 from modelserve.loader._make import Maker, Shunned, forget, lasting
+from modelserve.loader._placing import Placing
 from modelserve.loader._scheduler import scheduler
 from modelserve.loader._shelf import Shelf
 from modelserve.loader._source import Source, Torn, identity_of
@@ -73,6 +74,7 @@ class Core:
         maker = Maker(
             name,
             source,
+            Placing(name, options["device"]),
             predict=options["predict"],
             warmup=warmup,
             checks=options["check"],
@@ -275,7 +277,7 @@ class Core:
         self._maker.forgive()
         self._maker.staged("swap", version, swapping)
         self.load_seconds = self._clock() - started
-        self._tell(Loaded(self.name, version.stamp.version, self.load_seconds))
+        self._tell(Loaded(self.name, version.stamp.version, self.load_seconds, version.device()))
         self._tell_retired(retired)
 
     def _failed(self, error: BaseException, tried: object, seconds: float) -> ModelLoadError:

@@ -24,6 +24,7 @@ from modelserve.request import Stamp, current
 from modelserve.typing import In, Out
 
 if TYPE_CHECKING:
+    from modelserve.placement import DevicePlacer
     from modelserve.typing import Clock
 
 
@@ -42,6 +43,12 @@ class ModelLoader(Primitive[In, Out]):
     ``mode`` "lazy" touches nothing before the first use, "eager" loads at once and raises, and
     "background" loads on a thread of its own while the service starts, again and again if it
     fails. However many callers come first, threads and tasks together, one load serves them all.
+
+    ``device`` is where the model goes: "cpu", "cuda:1", or where a :class:`DevicePlacer` finds room
+    for it. By default, "auto", files of torch modules, and of ONNX models where ONNX Runtime can,
+    go where such a placer puts them, and what a function returns stays where it was put. What runs
+    out of memory while it is loaded or warmed is tried once more after idle models of pools have
+    gone from the device, then on the next one, the CPU last; on a named device there alone.
 
     ``reload`` looks for a newer model in the background: each so many seconds, by :class:`Every`,
     or by :class:`OnChange`. A new version is loaded, warmed with ``warmup`` and what the loader was
@@ -74,6 +81,7 @@ class ModelLoader(Primitive[In, Out]):
         predict: Callable[[Any, In], Out] | None = None,
         factory: Callable[[], Any] | None = None,
         mode: Literal["lazy", "eager", "background"] = "lazy",
+        device: str | DevicePlacer = "auto",
         sha256: str | None = None,
         allow_pickle: bool = False,
         reload: float | ReloadRule | None = None,
@@ -97,6 +105,7 @@ class ModelLoader(Primitive[In, Out]):
         options = {
             "predict": predict,
             "mode": mode,
+            "device": device,
             **how._asdict(),
             "reload": reload,
             "max_stale": max_stale,
@@ -118,7 +127,9 @@ class ModelLoader(Primitive[In, Out]):
     def stats(self) -> LoaderStats:
         """A snapshot of what happened so far."""
         core, blocked = self._core, self.blocked_loop.read()
-        return LoaderStats(self.version, core.loads, core.failures, core.load_seconds, blocked)
+        now = self._shelf.now
+        version, device = (None, None) if now is None else (now.stamp.version, now.device())
+        return LoaderStats(version, core.loads, core.failures, core.load_seconds, blocked, device)
 
     @property
     def version(self) -> str | None:
@@ -211,7 +222,8 @@ class ModelLoader(Primitive[In, Out]):
     def summary(self) -> str:
         """Version, counts and who holds older versions, in a few words."""
         stats = self.stats
-        served = "not loaded" if stats.version is None else f"version {stats.version}"
+        where = f" on {stats.device}" if stats.device else ""
+        served = "not loaded" if stats.version is None else f"version {stats.version}{where}"
         failed = f", {stats.failures:,} failed" if stats.failures else ""
         held = "".join(f", {one}" for one in self._core.held())
         return f"{served}, {stats.loads:,} loads{failed}{held}"

@@ -49,7 +49,7 @@ class Folder:
     one file or folder there, or the whole of it if there are more. Hidden names do not count.
     """
 
-    tells = True
+    is_file = True
 
     def __init__(self, path: Path, version: str | None, how: How = PLAINLY) -> None:
         if version is not None and not (version.isascii() and version.isdigit()):
@@ -59,12 +59,12 @@ class Folder:
         self._how = how._asdict()
         self.name = path.name
 
-    def fetch(self, now: Version | None) -> Fetched | None:
+    def fetch(self, now: Version | None, device: str | None) -> Fetched | None:
         """Read the version to serve, unless it is that of now."""
         label, content = self._pick()
         same = now is not None and now.stamp.version == label
         unless = now.digest if now is not None and same else None
-        artefact = formats.read(content, unless, **self._how)
+        artefact = formats.read(content, unless, **self._how, device=device)
         if artefact is None:
             return None
         return Fetched(artefact.model, label, artefact.version, artefact.nbytes)
@@ -73,6 +73,14 @@ class Folder:
         """Return what is another once there is another version to serve, or that one changed."""
         label, content = self._pick()
         return label, formats.identity(content)
+
+    def takes(self, device: str) -> bool:
+        """Say whether the version to serve can be on a device."""
+        return formats.takes(self._pick()[1], device, self._how["factory"])
+
+    def nbytes(self) -> int | None:
+        """Return the bytes of the version to serve, and of what lies beside it."""
+        return formats.nbytes(self._pick()[1])
 
     def _pick(self) -> tuple[str, Path]:
         """Return the name of the version to serve, and what to read."""
@@ -103,14 +111,17 @@ def _entries(folder: Path) -> list[Path]:
 class File:
     """One file, or one folder that is one model."""
 
+    is_file = True
+
     def __init__(self, path: Path | formats.Remote, how: How = PLAINLY) -> None:
         self._path = path
         self._how = how._asdict()
         self.name = path.stem
 
-    def fetch(self, now: Version | None) -> Fetched | None:
+    def fetch(self, now: Version | None, device: str | None) -> Fetched | None:
         """Read the file, unless its bytes are those of now."""
-        artefact = formats.read(self._path, None if now is None else now.digest, **self._how)
+        unless = None if now is None else now.digest
+        artefact = formats.read(self._path, unless, **self._how, device=device)
         if artefact is None:
             return None
         return Fetched(artefact.model, artefact.version, artefact.version, artefact.nbytes)
@@ -118,3 +129,11 @@ class File:
     def identity(self) -> object:
         """Return what the file system knows of it."""
         return formats.identity(self._path)
+
+    def takes(self, device: str) -> bool:
+        """Say whether the model can be on a device."""
+        return formats.takes(self._path, device, self._how["factory"])
+
+    def nbytes(self) -> int | None:
+        """Return the bytes of the file, and of the files that hold its weights."""
+        return formats.nbytes(self._path)

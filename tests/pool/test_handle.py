@@ -131,12 +131,16 @@ def test_it_has_the_level_and_the_colour_of_its_model():
 
 
 def test_health_shows_a_model_that_is_not_well():
-    loader = ms.ModelLoader(lambda: str.upper, name="a", version="1")
+    models = [str.upper]
+    loader = ms.ModelLoader(models.pop, name="a", version="1")
     with pool_of(loader) as pool:
         assert pool["a"]("x") == "X"
-        loader._error = OSError("the reload failed")
+        with pytest.raises(ms.ModelLoadError):
+            loader.reload()
 
-        assert pool["a"].health() == ("degraded", "the reload failed")
+        state, why = pool["a"].health()
+        assert (state, why) == ("degraded", loader.health().reason)
+        assert "IndexError" in why
         loader._error = None
 
 
