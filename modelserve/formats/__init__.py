@@ -24,6 +24,7 @@ __all__ = [
     "Format",
     "Remote",
     "Runtime",
+    "budgeted",
     "caller",
     "find",
     "identity",
@@ -94,6 +95,15 @@ class Mover(Protocol):
 
 
 @runtime_checkable
+class Budgeted(Protocol):
+    """What a module offers whose models are told with each call on how many threads to run."""
+
+    def budgeted(self, call: Callable[[Any], Any], threads: int) -> Callable[[Any], Any]:
+        """Return a call that runs on so many threads."""
+        ...
+
+
+@runtime_checkable
 class Chooser(Protocol):
     """What a module offers whose models are made for one device."""
 
@@ -133,11 +143,12 @@ def find(
     factory: Callable[[], Any] | None = None,
     sha256: str | None = None,
     allow_pickle: bool = False,
+    threads: int | None = None,
 ) -> Form:
     """Return the format of a file, by its suffix, without a look at it.
 
     Raises ModelLoadError for one that is not known, or not with these options, and ValueError for
-    a ``sha256`` that is no digest.
+    a ``sha256`` that is no digest and ``threads`` that its models cannot be told.
     """
     pin = pinned(sha256)
     form = FORMS.get(path.suffix.lower())
@@ -157,6 +168,11 @@ def find(
             demand_trust(Ask(trusted=_door.trusts(pin, allow_pickle)), f"a {path.suffix} file")
         except ModelLoadError as error:
             raise _failed(path, error) from None
+    if threads is not None and factory is None and form.module not in {"onnx", *TORCH}:
+        raise ValueError(
+            f"threads={threads!r} of '{path}': that is for ONNX models and torch modules alone, so "
+            "leave it out"
+        )
     if factory is not None and not form.factory:
         raise ModelLoadError(
             f"'{path}' takes no factory=, as {form.reader} makes the whole model: leave it out"
@@ -171,6 +187,7 @@ def read(  # noqa: PLR0913 - one word each, as the user says it
     factory: Callable[[], Any] | None = None,
     sha256: str | None = None,
     allow_pickle: bool = False,
+    threads: int | None = None,
     device: str | None = None,
 ) -> Artefact | None:
     """Load a model file, or return None if its version is the one given.
@@ -190,9 +207,8 @@ def read(  # noqa: PLR0913 - one word each, as the user says it
     version = contents.digest[:VERSION_DIGITS]
     if version == unless:
         return None
-    ask = Ask(
-        factory, _door.trusts(pin, allow_pickle), path.suffix.lower(), contents.beside, device
-    )
+    trusted, suffix = _door.trusts(pin, allow_pickle), path.suffix.lower()
+    ask = Ask(factory, trusted, suffix, contents.beside, device, threads)
     return Artefact(_make(path, form, contents.data, ask), version, contents.nbytes)
 
 
@@ -275,6 +291,23 @@ def put(model: Any, known: Runtime | None, device: str) -> Any:
         with contextlib.suppress(Exception):
             known.put(model, CPU)  # so the memory that a half of it took is free again
         raise
+
+
+def budgeted(
+    call: Callable[[Any], Any], known: Runtime | None, threads: int, *, is_file: bool
+) -> Callable[[Any], Any]:
+    """Return a call of a model that runs on so many threads, as far as it was not made so.
+
+    Raises ModelLoadError for a kind of model that cannot be told.
+    """
+    if isinstance(known, Budgeted):
+        return known.budgeted(call, threads)
+    if is_file:
+        return call
+    raise ModelLoadError(
+        f"threads={threads} is for torch modules and files of ONNX models: let the function that "
+        "makes this model tell it"
+    )
 
 
 def caller(model: Any, known: Runtime | None) -> Callable[[Any], Any]:

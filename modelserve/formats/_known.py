@@ -51,6 +51,7 @@ class Ask(NamedTuple):
     suffix: str = ""
     beside: Mapping[str, bytes] = MappingProxyType({})
     device: str | None = None
+    threads: int | None = None
 
 
 NOTHING = Ask()

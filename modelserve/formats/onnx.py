@@ -48,6 +48,8 @@ def load(data: bytes, ask: Ask = NOTHING) -> onnxruntime.InferenceSession:
     options = onnxruntime.SessionOptions()
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.add_session_config_entry("session.load_model_format", "ONNX")  # nothing is guessed
+    if ask.threads is not None:
+        options.intra_op_num_threads = ask.threads
     if ask.beside:
         _hand_over(options, ask.beside)
     try:

@@ -5,10 +5,13 @@ from __future__ import annotations
 import contextlib
 import itertools
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
 import torch
+
+from modelserve.formats._budget import BUDGET
 
 
 def knows(model: Any) -> bool:
@@ -34,6 +37,11 @@ def caller(model: torch.nn.Module) -> Callable[[Any], Any]:
             return model(x)
 
     return call
+
+
+def budgeted(call: Callable[[Any], Any], threads: int) -> Callable[[Any], Any]:
+    """Return a call that torch runs on so many threads of the CPU."""
+    return partial(BUDGET.run, threads, call)
 
 
 def _tensors(model: torch.nn.Module) -> Iterator[torch.Tensor]:

@@ -76,6 +76,7 @@ class Core:
             source,
             Placing(name, options["device"]),
             predict=options["predict"],
+            threads=options["threads"],
             warmup=warmup,
             checks=options["check"],
             close=options["close"],

@@ -50,6 +50,10 @@ class ModelLoader(Primitive[In, Out]):
     out of memory while it is loaded or warmed is tried once more after idle models of pools have
     gone from the device, then on the next one, the CPU last; on a named device there alone.
 
+    ``threads`` is how many threads of the CPU one call runs on: of the pool of an ONNX session, its
+    own, and of torch's for the calling thread while it calls. A thread that uses torch for the
+    first time during such a call keeps that number, as torch hands it on.
+
     ``reload`` looks for a newer model in the background: each so many seconds, by :class:`Every`,
     or by :class:`OnChange`. A new version is loaded, warmed with ``warmup`` and what the loader was
     warmed with, and passes every ``check(new, old)`` (see :mod:`modelserve.loader.checks`) before
@@ -82,6 +86,7 @@ class ModelLoader(Primitive[In, Out]):
         factory: Callable[[], Any] | None = None,
         mode: Literal["lazy", "eager", "background"] = "lazy",
         device: str | DevicePlacer = "auto",
+        threads: int | None = None,
         sha256: str | None = None,
         allow_pickle: bool = False,
         reload: float | ReloadRule | None = None,
@@ -96,7 +101,9 @@ class ModelLoader(Primitive[In, Out]):
     ) -> None:
         if mode not in {"lazy", "eager", "background"}:
             raise ValueError(f"mode={mode!r}: pass 'lazy', 'eager' or 'background'")
-        how = How(factory, sha256, allow_pickle)
+        if threads is not None and threads < 1:
+            raise ValueError(f"threads={threads!r}: pass 1 or more, or leave it out")
+        how = How(factory, sha256, allow_pickle, threads)
         opened, rule = open_source(source, version, how), rule_of(reload)
         check_rule(rule, opened, max_stale)
         checks = checks_of(check)

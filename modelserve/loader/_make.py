@@ -40,6 +40,7 @@ class Maker:
         placing: Placing,
         *,
         predict: Callable[[Any, Any], Any] | None,
+        threads: int | None,
         warmup: Warmup,
         checks: tuple[Check, ...],
         close: Callable[[Any], object] | None,
@@ -50,6 +51,7 @@ class Maker:
         self._source = source
         self._placing = placing
         self._predict = predict
+        self._threads = threads
         self._warmup = warmup
         self._checks = checks
         self._closing = None if close is None else Closing(name, close, clock, on_event)
@@ -109,6 +111,9 @@ class Maker:
         model, predict = fetched.model, self._predict
         known = formats.runtime(model)
         call = formats.caller(model, known) if predict is None else partial(predict, model)
+        if self._threads is not None:
+            is_file = self._source.is_file
+            call = formats.budgeted(call, known, self._threads, is_file=is_file)
         stamp = self._stamps.of(fetched.label or str(next(self._numbers)))
         version = Version(model, call, stamp, known, fetched.digest)
         if self._closing is not None:
