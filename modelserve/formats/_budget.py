@@ -7,6 +7,7 @@ theirs (``aten/src/ATen/ParallelOpenMP.cpp``, and so it is seen to). So a call s
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 from collections.abc import Callable
@@ -60,5 +61,5 @@ class Budget:
 
 
 BUDGET = Budget()
-if hasattr(os, "register_at_fork"):
+with contextlib.suppress(AttributeError):  # not every system forks
     os.register_at_fork(after_in_child=BUDGET.after_fork)

@@ -172,6 +172,14 @@ class Core:
         """Tell who holds versions that were let go a while ago."""
         return self.shelf.held(self._clock())
 
+    def file(self) -> tuple[str, int | None] | None:
+        """Return the suffix and the bytes of what would be read, if it is a file."""
+        return self._source.file()
+
+    def loads_here(self) -> bool:
+        """Say whether this thread is loading."""
+        return self._loading_in == threading.get_ident()
+
     def health(self) -> PartHealth:
         """Whether a version serves, loads, or could not be loaded."""
         now, error = self.shelf.now, self._error
@@ -196,7 +204,7 @@ class Core:
             raise closed(self.name)
         if self._forked is not None:
             raise Forked(self._forked)
-        if self._loading_in == threading.get_ident():
+        if self.loads_here():
             raise ModelLoadError(f"{self.name!r} asks for itself while it loads")
 
     def _stale_error(self) -> ModelLoadError:

@@ -239,6 +239,22 @@ class ModelLoader(Primitive[In, Out]):
         """Whether a version serves, loads, or could not be loaded."""
         return self._core.health()
 
+    def file(self) -> tuple[str, int | None] | None:
+        """The suffix of the file that would be loaded now and its bytes, None of a function.
+
+        Files beside it that hold its weights count, and of a folder of versions the one to serve.
+        The bytes are None where they are not told. Nothing is read.
+
+        >>> import modelserve as ms
+        >>> ms.ModelLoader("models/ranker.onnx").file()
+        ('.onnx', None)
+        """
+        return self._core.file()
+
+    def loads_here(self) -> bool:
+        """Whether this very thread is loading it."""
+        return self._core.loads_here()
+
     def stamp(self) -> Stamp | None:
         """The stamp of the version of now."""
         now = self._shelf.now

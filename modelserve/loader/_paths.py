@@ -78,9 +78,13 @@ class Folder:
         """Say whether the version to serve can be on a device."""
         return formats.takes(self._pick()[1], device, self._how["factory"])
 
-    def nbytes(self) -> int | None:
-        """Return the bytes of the version to serve, and of what lies beside it."""
-        return formats.nbytes(self._pick()[1])
+    def file(self) -> tuple[str, int | None]:
+        """Return the suffix and the bytes of the version to serve."""
+        try:
+            content = self._pick()[1]
+        except ModelLoadError:
+            return "", None
+        return content.suffix, formats.nbytes(content)
 
     def _pick(self) -> tuple[str, Path]:
         """Return the name of the version to serve, and what to read."""
@@ -134,6 +138,6 @@ class File:
         """Say whether the model can be on a device."""
         return formats.takes(self._path, device, self._how["factory"])
 
-    def nbytes(self) -> int | None:
-        """Return the bytes of the file, and of the files that hold its weights."""
-        return formats.nbytes(self._path)
+    def file(self) -> tuple[str, int | None]:
+        """Return the suffix and the bytes of the file, with those that hold its weights."""
+        return self._path.suffix, formats.nbytes(self._path)

@@ -61,7 +61,7 @@ class Placing:
         if source.is_file and source.takes(GPU):
             from modelserve.placement import DevicePlacer
 
-            places = DevicePlacer().order(source.nbytes())
+            places = DevicePlacer().order(_nbytes(source))
             if places and places != (CPU,):
                 return places
         return ()
@@ -83,10 +83,15 @@ class Placing:
             )
 
     def _placed(self, placer: DevicePlacer, source: Source) -> tuple[str, ...]:
-        nbytes = source.nbytes()
+        nbytes = _nbytes(source)
         places = tuple(place for place in placer.order(nbytes) if source.takes(place))
         if places:
             return places
         plan = placer.plan({self._shown: nbytes or 0})
         why = plan.refused.get(self._shown, "it runs on the CPU alone")
         raise ModelLoadError(f"{self._shown} found no device that may take it: it {why}")
+
+
+def _nbytes(source: Source) -> int | None:
+    file = source.file()
+    return None if file is None else file[1]

@@ -41,8 +41,11 @@ class Source(Protocol):
         """Say whether the model can be on a device, as far as that is known before it is made."""
         ...
 
-    def nbytes(self) -> int | None:
-        """Return how many bytes are to be read, if that is known. Nothing is read."""
+    def file(self) -> tuple[str, int | None] | None:
+        """Return the suffix and the bytes of what is to be read, if it is a file.
+
+        The bytes are None where they are not told. Nothing is read.
+        """
         ...
 
     def identity(self) -> object:
@@ -131,7 +134,7 @@ class Function:
         """Know nothing against any device."""
         return True
 
-    def nbytes(self) -> None:
+    def file(self) -> None:
         """Tell nothing."""
 
     def identity(self) -> None:
