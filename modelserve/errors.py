@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+from collections.abc import Iterator
 from types import GetSetDescriptorType, MemberDescriptorType
 
 __all__ = [
@@ -212,6 +213,16 @@ def from_model(error: BaseException, where: str) -> Exception:
     wrapped = RuntimeError(f"{where} raised {type(error).__name__}: {error}")
     wrapped.__cause__ = error
     return wrapped
+
+
+def causes(error: BaseException) -> Iterator[BaseException]:
+    """Go through an error, what it came from, and so on, each once."""
+    seen: set[int] = set()
+    each: BaseException | None = error
+    while each is not None and id(each) not in seen:
+        seen.add(id(each))
+        yield each
+        each = each.__cause__ or each.__context__
 
 
 NO_MEMORY = ("out of memory", "allocate memory", "not enough memory")

@@ -33,6 +33,8 @@ _log = logging.getLogger("modelserve")
 class Loaded(NamedTuple):
     """A loader serves a new version; ``seconds`` is what loading and warming took.
 
+    ``device`` is where it is, as torch names it; None where its kind does not tell.
+
     >>> Loaded("ranker", "v1", 0.5).part
     'ranker'
     """
@@ -40,6 +42,7 @@ class Loaded(NamedTuple):
     part: str
     version: str
     seconds: float
+    device: str | None = None
 
 
 class LoadFailed(NamedTuple):

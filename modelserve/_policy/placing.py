@@ -62,8 +62,7 @@ def place(models: Iterable[Ask], devices: Iterable[Space], policy: Policy) -> Pl
     stand on different devices where there is room, then together, and on the CPU last. All
     replicas of a model are placed, or none.
     """
-    spaces = list(devices)
-    left = {s.name: max(s.free - round(policy.headroom * s.total), 0) for s in spaces}
+    left = _left(devices, policy)
     places: dict[str, tuple[str, ...]] = {}
     refused: dict[str, str] = {}
     for model in sorted(models, key=lambda m: (m.pin is None, -m.nbytes, m.name)):
@@ -74,6 +73,24 @@ def place(models: Iterable[Ask], devices: Iterable[Space], policy: Policy) -> Pl
         else:
             refused[model.name] = _why(model, left, len(found))
     return Plan(dict(sorted(places.items())), left, refused)
+
+
+def order(nbytes: int | None, devices: Iterable[Space], policy: Policy) -> tuple[str, ...]:
+    """Return the devices on which one model may be tried, the best first and the CPU last.
+
+    The best is where it leaves least free, as in :func:`place`; where its bytes are not known, the
+    one with most free.
+    """
+    left = _left(devices, policy)
+    fits = [name for name in left if policy.spill or name != CPU]
+    if nbytes is None:
+        return tuple(sorted(fits, key=lambda name: (name == CPU, -left[name], name)))
+    fits = [name for name in fits if left[name] >= nbytes]
+    return tuple(sorted(fits, key=lambda name: (name == CPU, left[name], name)))
+
+
+def _left(devices: Iterable[Space], policy: Policy) -> dict[str, int]:
+    return {s.name: max(s.free - round(policy.headroom * s.total), 0) for s in devices}
 
 
 def _replicas(model: Ask, left: dict[str, int], policy: Policy) -> tuple[str, ...]:

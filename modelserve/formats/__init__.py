@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Callable, Generator
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, Protocol, TypeAlias, cast
+from typing import Any, Literal, NamedTuple, Protocol, TypeAlias, cast, runtime_checkable
 
 from modelserve.errors import ModelLoadError
 from modelserve.formats import _door, _external, _folders
@@ -24,21 +24,28 @@ __all__ = [
     "Format",
     "Remote",
     "Runtime",
+    "budgeted",
     "caller",
     "find",
     "gather",
     "identity",
+    "nbytes",
     "pinned",
     "place",
+    "put",
     "read",
     "runtime",
     "sums",
+    "takes",
 ]
 
 RUNTIMES = {"onnxruntime": "onnx", "torch": "torch", "xgboost": "xgboost", "lightgbm": "lightgbm"}
 """The module of this folder that knows the models of each package."""
 FOLDER = Form("transformers", "transformers")
 """The format of a folder that is one model."""
+CPU = "cpu"
+TORCH = {"torch_files", "torch_export"}
+"""The modules of this folder that make torch modules and nothing else."""
 VERSION_DIGITS = 16
 """How many digits of its digest are a file's version."""
 
@@ -77,6 +84,37 @@ class Runtime(Protocol):
         """Say what becomes of a model in a forked child."""
         ...
 
+    def device(self, model: Any) -> str:
+        """Return the device that a model is on, by torch's name for it."""
+        ...
+
+
+@runtime_checkable
+class Mover(Protocol):
+    """What a module offers whose models can be moved to another device."""
+
+    def put(self, model: Any, device: str) -> Any:
+        """Return a model on a device. May raise anything."""
+        ...
+
+
+@runtime_checkable
+class Budgeted(Protocol):
+    """What a module offers whose models are told with each call on how many threads to run."""
+
+    def budgeted(self, call: Callable[[Any], Any], threads: int) -> Callable[[Any], Any]:
+        """Return a call that runs on so many threads."""
+        ...
+
+
+@runtime_checkable
+class Chooser(Protocol):
+    """What a module offers whose models are made for one device."""
+
+    def takes(self, device: str) -> bool:
+        """Say whether what is installed can run a model there."""
+        ...
+
 
 def place(source: str | os.PathLike[str]) -> Path | Remote:
     """Return where a file lies: a path, or a URL such as ``s3://models/ranker.onnx``.
@@ -98,6 +136,11 @@ def identity(path: Path | Remote) -> object:
     return path.identity() if isinstance(path, Remote) else _door.identity(path)
 
 
+def nbytes(path: Path | Remote) -> int | None:
+    """Return how many bytes reading it will read, None where that is not told. Nothing is read."""
+    return path.nbytes() if isinstance(path, Remote) else _door.nbytes(path)
+
+
 def find(
     path: Path | Remote,
     *,
@@ -105,11 +148,12 @@ def find(
     sha256: str | None = None,
     allow_pickle: bool = False,
     promised: str = "",
+    threads: int | None = None,
 ) -> Form:
     """Return the format of a file, by its suffix, without a look at it.
 
     Raises ModelLoadError for one that is not known, or not with these options, and ValueError for
-    a ``sha256`` that is no digest.
+    a ``sha256`` that is no digest and ``threads`` that its models cannot be told.
     """
     pin = pinned(sha256)
     form = _form(path)
@@ -124,6 +168,11 @@ def find(
             demand_trust(Ask(trusted=_door.trusts(pin, allow_pickle)), f"a {path.suffix} file")
         except ModelLoadError as error:
             raise _failed(path, error) from None
+    if threads is not None and factory is None and form.module not in {"onnx", *TORCH}:
+        raise ValueError(
+            f"threads={threads!r} of '{path}': that is for ONNX models and torch modules alone, so "
+            "leave it out"
+        )
     if factory is not None and not form.factory:
         raise ModelLoadError(
             f"'{path}' takes no factory=, as {form.reader} makes the whole model: leave it out"
@@ -139,6 +188,8 @@ def read(  # noqa: PLR0913 - one word each
     sha256: str | None = None,
     allow_pickle: bool = False,
     promised: str = "",
+    threads: int | None = None,
+    device: str | None = None,
 ) -> Artefact | None:
     """Load a model file, or return None if its version is the one given.
 
@@ -147,7 +198,9 @@ def read(  # noqa: PLR0913 - one word each
     the order of their names, and that of a folder, which is a model of Hugging Face transformers,
     of what it prints for all files in it. ``sha256`` pins it: other bytes are refused before they
     are parsed. So does ``promised``, the whole digest that a manifest beside the file tells; but as
-    whoever writes the one can write the other, it lets nothing run code.
+    whoever writes the one can write the other, it lets nothing run code. ``device`` is where models
+    go that can be elsewhere than on the CPU, see :func:`takes`; without it they stay where they
+    were made.
 
     Raises ModelLoadError for everything that keeps it from being loaded, and nothing else.
     """
@@ -161,7 +214,8 @@ def read(  # noqa: PLR0913 - one word each
     version = contents.digest[:VERSION_DIGITS]
     if version == unless:
         return None
-    ask = Ask(factory, _door.trusts(pin, allow_pickle), path.suffix.lower(), contents.beside)
+    trusted, suffix = _door.trusts(pin, allow_pickle), path.suffix.lower()
+    ask = Ask(factory, trusted, suffix, contents.beside, device, threads)
     return Artefact(_make(path, form, contents.data, ask), version, contents.nbytes)
 
 
@@ -186,6 +240,26 @@ def _form(path: Path | Remote) -> Form:
             f"'{path}' is of no known format: use one of {known}, or pass a function that loads it"
         )
     return form
+
+
+def takes(path: Path | Remote, device: str, factory: Callable[[], Any] | None = None) -> bool:
+    """Say whether what a file makes can be on a device, as far as what is installed goes.
+
+    Torch modules can be on any, ONNX models where ONNX Runtime has the provider, others, and those
+    of folders, on the CPU.
+    """
+    if device == CPU:
+        return True
+    form = FORMS.get(path.suffix.lower())
+    if form is None:  # a model of a folder, or nothing that can be read, as reading it will say
+        return not (isinstance(path, Path) and path.is_dir())
+    try:
+        module = importlib.import_module(f"modelserve.formats.{form.module}")
+    except ModelLoadError:  # not installed: reading it will say so
+        return False
+    if isinstance(module, Chooser):
+        return bool(module.takes(device))
+    return factory is not None or form.module in TORCH
 
 
 def _contents(path: Path | Remote) -> _door.Contents:
@@ -234,7 +308,8 @@ def _make(path: Path | Remote, form: Form, data: bytes, ask: Ask) -> Any:
         raise _failed(path, cannot(form.reader, *plain))
     with _told(path, form):
         module = importlib.import_module(f"modelserve.formats.{form.module}")
-        return cast("Format", module).load(data, ask)
+        model = cast("Format", module).load(data, ask)
+        return model if ask.device is None else put(model, runtime(model), ask.device)
 
 
 @contextlib.contextmanager
@@ -262,6 +337,38 @@ def runtime(model: Any) -> Runtime | None:
             if module.knows(model):
                 return module
     return None
+
+
+def put(model: Any, known: Runtime | None, device: str) -> Any:
+    """Return a model on a device, or where it is if its kind cannot be moved. May raise anything.
+
+    What fails on the way leaves it on the CPU.
+    """
+    if not isinstance(known, Mover):
+        return model
+    try:
+        return known.put(model, device)
+    except Exception:
+        with contextlib.suppress(Exception):
+            known.put(model, CPU)  # so the memory that a half of it took is free again
+        raise
+
+
+def budgeted(
+    call: Callable[[Any], Any], known: Runtime | None, threads: int, *, is_file: bool
+) -> Callable[[Any], Any]:
+    """Return a call of a model that runs on so many threads, as far as it was not made so.
+
+    Raises ModelLoadError for a kind of model that cannot be told.
+    """
+    if isinstance(known, Budgeted):
+        return known.budgeted(call, threads)
+    if is_file:
+        return call
+    raise ModelLoadError(
+        f"threads={threads} is for torch modules and files of ONNX models: let the function that "
+        "makes this model tell it"
+    )
 
 
 def caller(model: Any, known: Runtime | None) -> Callable[[Any], Any]:

@@ -209,6 +209,21 @@ def identity(path: Path) -> object:
     return (_state(state), *_states(path.with_name(name) for name in names))
 
 
+def nbytes(path: Path) -> int | None:
+    """Return the bytes of a file and of those that hold its weights, or of all files of a folder.
+
+    None where there is nothing, or nothing that may be read.
+    """
+    try:
+        if path.is_dir():
+            return sum(p.stat().st_size for p in path.rglob("*") if p.is_file())
+        names = BESIDE if path.suffix.lower() == ".onnx" else ()
+        beside = [path.with_name(n.format(name=path.name, stem=path.stem)) for n in names]
+        return sum(p.stat().st_size for p in (path, *beside) if p == path or p.is_file())
+    except (OSError, ValueError):
+        return None
+
+
 def _states(paths: Iterable[Path]) -> Iterable[tuple[str, FileState]]:
     for path in paths:
         with contextlib.suppress(FileNotFoundError):  # it may go at any moment

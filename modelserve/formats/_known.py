@@ -44,12 +44,14 @@ FORMS = {
 
 
 class Ask(NamedTuple):
-    """What is known of a file: what takes its weights, if it may run code, what is beside it."""
+    """What is known of a file: what takes its weights, if it may run code, where it goes."""
 
     factory: Callable[[], Any] | None = None
     trusted: bool = False
     suffix: str = ""
     beside: Mapping[str, bytes] = MappingProxyType({})
+    device: str | None = None
+    threads: int | None = None
 
 
 NOTHING = Ask()

@@ -42,6 +42,13 @@ class Remote:
         """Return what differs when the file is another, without reading it."""
         return _guarded(lambda fs, path, _: _info(fs, path)[1], self._url)
 
+    def nbytes(self) -> int | None:
+        """Return the size that the service tells, if it tells one."""
+        try:
+            return cast("int | None", _guarded(lambda fs, path, _: _info(fs, path)[0], self._url))
+        except ModelLoadError:
+            return None
+
 
 def _guarded(do: Callable[[Any, str, str], Any], url: str) -> Any:
     """Do something with a file, of which whatever goes wrong is told in one way."""

@@ -32,6 +32,11 @@ def caller(model: lightgbm.Booster) -> Callable[[Any], Any]:
     return partial(model.predict, num_threads=1)
 
 
+def device(model: lightgbm.Booster) -> str:  # noqa: ARG001 - as all do
+    """Boosters are called on the CPU."""
+    return "cpu"
+
+
 def after_fork(model: lightgbm.Booster) -> Literal["keep"]:  # noqa: ARG001 - as all do
     """A booster that is called so has no threads to lose."""
     return "keep"

@@ -35,8 +35,12 @@ DTYPES = {
 """The dtype of each ONNX type that numpy has a like of; values of others pass as they are."""
 
 
+PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+"""What runs models on each kind of device."""
+
+
 def load(data: bytes, ask: Ask = NOTHING) -> onnxruntime.InferenceSession:
-    """Make a session of a file's bytes, on the CPU. Raises ModelLoadError.
+    """Make a session of a file's bytes, on the device asked for. Raises ModelLoadError.
 
     Its threads sleep between calls: by default they would spin, on cores that a service shares
     with its models. External data is handed over in memory, so that nothing is read by name.
@@ -44,14 +48,37 @@ def load(data: bytes, ask: Ask = NOTHING) -> onnxruntime.InferenceSession:
     options = onnxruntime.SessionOptions()
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.add_session_config_entry("session.load_model_format", "ONNX")  # nothing is guessed
+    if ask.threads is not None:
+        options.intra_op_num_threads = ask.threads
     if ask.beside:
         _hand_over(options, ask.beside)
     try:
         return onnxruntime.InferenceSession(
-            data, options, providers=["CPUExecutionProvider"], enable_fallback=0
+            data, options, providers=_providers(ask.device), enable_fallback=0
         )
     except Exception as error:
         raise ModelLoadError(cannot("ONNX Runtime", told(error))) from error
+
+
+def takes(device: str) -> bool:
+    """Say whether ONNX Runtime has a provider for a device."""
+    return PROVIDERS.get(device.partition(":")[0]) in onnxruntime.get_available_providers()
+
+
+def _providers(device: str | None) -> list[Any]:
+    """Return the providers of a device, the CPU's for what runs there alone."""
+    kind, _, index = (device or "cpu").partition(":")
+    if kind == "cpu":
+        return [PROVIDERS["cpu"]]
+    return [(PROVIDERS[kind], {"device_id": int(index or 0)}), PROVIDERS["cpu"]]
+
+
+def device(model: onnxruntime.InferenceSession) -> str:
+    """Return the device that a session's first provider runs on."""
+    first = model.get_providers()[0]
+    kind = next((kind for kind, name in PROVIDERS.items() if name == first), "cpu")
+    index = model.get_provider_options()[first].get("device_id", "0")
+    return kind if kind == "cpu" else f"{kind}:{index}"
 
 
 def _hand_over(options: onnxruntime.SessionOptions, files: Mapping[str, bytes]) -> None:

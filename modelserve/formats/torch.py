@@ -5,10 +5,13 @@ from __future__ import annotations
 import contextlib
 import itertools
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
 import torch
+
+from modelserve.formats._budget import BUDGET
 
 
 def knows(model: Any) -> bool:
@@ -36,6 +39,11 @@ def caller(model: torch.nn.Module) -> Callable[[Any], Any]:
     return call
 
 
+def budgeted(call: Callable[[Any], Any], threads: int) -> Callable[[Any], Any]:
+    """Return a call that torch runs on so many threads of the CPU."""
+    return partial(BUDGET.run, threads, call)
+
+
 def _tensors(model: torch.nn.Module) -> Iterator[torch.Tensor]:
     return itertools.chain(model.parameters(), model.buffers())
 
@@ -50,6 +58,16 @@ def _array(y: Any) -> Any:
         values = map(_array, y)
         return y.__class__(*values) if hasattr(y, "_fields") else y.__class__(values)
     return y
+
+
+def device(model: torch.nn.Module) -> str:
+    """Return the device of its tensors, the first's if they are on several."""
+    return next((str(tensor.device) for tensor in _tensors(model)), "cpu")
+
+
+def put(model: torch.nn.Module, device: str) -> torch.nn.Module:
+    """Move a module, whose tensors stay its own."""
+    return model.to(device)
 
 
 def after_fork(model: torch.nn.Module) -> Literal["keep", "refuse"]:

@@ -6,7 +6,9 @@
 
 from __future__ import annotations
 
+import importlib
 from io import BytesIO
+from typing import Any
 
 from modelserve.formats._known import Ask, demand_trust, needs
 from modelserve.formats._zip import open_zip
@@ -21,4 +23,8 @@ def load(data: bytes, ask: Ask) -> torch.nn.Module:
     """Make a module of a file's bytes."""
     demand_trust(ask, "a torch.export program")
     open_zip(data)
-    return torch.export.load(BytesIO(data)).module()
+    program = torch.export.load(BytesIO(data))
+    if ask.device is not None:  # the program names its devices, beside its weights
+        passes: Any = importlib.import_module("torch.export.passes")
+        program = passes.move_to_device_pass(program, ask.device)
+    return program.module()

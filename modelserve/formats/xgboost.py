@@ -47,6 +47,11 @@ def caller(model: xgboost.Booster) -> Callable[[Any], Any]:
     return call
 
 
+def device(model: xgboost.Booster) -> str:  # noqa: ARG001 - as all do
+    """Boosters are called on the CPU."""
+    return "cpu"
+
+
 def after_fork(model: xgboost.Booster) -> Literal["keep", "refuse"]:
     """A booster that has run on several threads waits for ever in a forked child."""
     config = json.loads(model.save_config())

@@ -11,6 +11,7 @@ from modelserve.errors import Forked, ModelLoadError, own
 from modelserve.events import Event, Hook, Loaded, LoadFailed, Retired, RolledBack, tell
 from modelserve.loader._care import Care
 from modelserve.loader._make import Maker, Shunned, forget, lasting
+from modelserve.loader._placing import Placing
 from modelserve.loader._scheduler import scheduler
 from modelserve.loader._shelf import Shelf
 from modelserve.loader._source import Source, Torn, identity_of
@@ -73,7 +74,9 @@ class Core:
         maker = Maker(
             name,
             source,
+            Placing(name, options["device"]),
             predict=options["predict"],
+            threads=options["threads"],
             warmup=warmup,
             checks=options["check"],
             close=options["close"],
@@ -169,6 +172,14 @@ class Core:
         """Tell who holds versions that were let go a while ago."""
         return self.shelf.held(self._clock())
 
+    def file(self) -> tuple[str, int | None] | None:
+        """Return the suffix and the bytes of what would be read, if it is a file."""
+        return self._source.file()
+
+    def loads_here(self) -> bool:
+        """Say whether this thread is loading."""
+        return self._loading_in == threading.get_ident()
+
     def health(self) -> PartHealth:
         """Whether a version serves, loads, or could not be loaded."""
         now, error = self.shelf.now, self._error
@@ -193,7 +204,7 @@ class Core:
             raise closed(self.name)
         if self._forked is not None:
             raise Forked(self._forked)
-        if self._loading_in == threading.get_ident():
+        if self.loads_here():
             raise ModelLoadError(f"{self.name!r} asks for itself while it loads")
 
     def _stale_error(self) -> ModelLoadError:
@@ -275,7 +286,7 @@ class Core:
         self._maker.forgive()
         self._maker.staged("swap", version, swapping)
         self.load_seconds = self._clock() - started
-        self._tell(Loaded(self.name, version.stamp.version, self.load_seconds))
+        self._tell(Loaded(self.name, version.stamp.version, self.load_seconds, version.device()))
         self._tell_retired(retired)
 
     def _failed(self, error: BaseException, tried: object, seconds: float) -> ModelLoadError:

@@ -12,6 +12,7 @@ class How(NamedTuple):
     factory: Callable[[], Any] | None = None
     sha256: str | None = None
     allow_pickle: bool = False
+    threads: int | None = None
 
 
 PLAINLY = How()

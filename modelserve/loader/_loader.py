@@ -25,6 +25,7 @@ from modelserve.request import Stamp, current
 from modelserve.typing import In, Out
 
 if TYPE_CHECKING:
+    from modelserve.placement import DevicePlacer
     from modelserve.typing import Clock
 
 
@@ -44,6 +45,16 @@ class ModelLoader(Primitive[In, Out]):
     ``mode`` "lazy" touches nothing before the first use, "eager" loads at once and raises, and
     "background" loads on a thread of its own while the service starts, again and again if it
     fails. However many callers come first, threads and tasks together, one load serves them all.
+
+    ``device`` is where the model goes: "cpu", "cuda:1", or where a :class:`DevicePlacer` finds room
+    for it. By default, "auto", files of torch modules, and of ONNX models where ONNX Runtime can,
+    go where such a placer puts them, and what a function returns stays where it was put. What runs
+    out of memory while it is loaded or warmed is tried once more after idle models of pools have
+    gone from the device, then on the next one, the CPU last; on a named device there alone.
+
+    ``threads`` is how many threads of the CPU one call runs on: of the pool of an ONNX session, its
+    own, and of torch's for the calling thread while it calls. A thread that uses torch for the
+    first time during such a call keeps that number, as torch hands it on.
 
     ``reload`` looks for a newer model in the background: each so many seconds, by :class:`Every`,
     or by :class:`OnChange`. A new version is loaded, warmed with ``warmup`` and what the loader was
@@ -76,6 +87,8 @@ class ModelLoader(Primitive[In, Out]):
         predict: Callable[[Any, In], Out] | None = None,
         factory: Callable[[], Any] | None = None,
         mode: Literal["lazy", "eager", "background"] = "lazy",
+        device: str | DevicePlacer = "auto",
+        threads: int | None = None,
         sha256: str | None = None,
         allow_pickle: bool = False,
         reload: float | ReloadRule | None = None,
@@ -90,7 +103,9 @@ class ModelLoader(Primitive[In, Out]):
     ) -> None:
         if mode not in {"lazy", "eager", "background"}:
             raise ValueError(f"mode={mode!r}: pass 'lazy', 'eager' or 'background'")
-        how = How(factory, sha256, allow_pickle)
+        if threads is not None and threads < 1:
+            raise ValueError(f"threads={threads!r}: pass 1 or more, or leave it out")
+        how = How(factory, sha256, allow_pickle, threads)
         opened, rule = open_source(source, version, how), rule_of(reload)
         check_rule(rule, opened, max_stale)
         checks = checks_of(check)
@@ -99,6 +114,7 @@ class ModelLoader(Primitive[In, Out]):
         options = {
             "predict": predict,
             "mode": mode,
+            "device": device,
             **how._asdict(),
             "reload": reload,
             "max_stale": max_stale,
@@ -120,7 +136,9 @@ class ModelLoader(Primitive[In, Out]):
     def stats(self) -> LoaderStats:
         """A snapshot of what happened so far."""
         core, blocked = self._core, self.blocked_loop.read()
-        return LoaderStats(self.version, core.loads, core.failures, core.load_seconds, blocked)
+        now = self._shelf.now
+        version, device = (None, None) if now is None else (now.stamp.version, now.device())
+        return LoaderStats(version, core.loads, core.failures, core.load_seconds, blocked, device)
 
     @property
     def version(self) -> str | None:
@@ -213,7 +231,8 @@ class ModelLoader(Primitive[In, Out]):
     def summary(self) -> str:
         """Version, counts and who holds older versions, in a few words."""
         stats = self.stats
-        served = "not loaded" if stats.version is None else f"version {stats.version}"
+        where = f" on {stats.device}" if stats.device else ""
+        served = "not loaded" if stats.version is None else f"version {stats.version}{where}"
         failed = f", {stats.failures:,} failed" if stats.failures else ""
         held = "".join(f", {one}" for one in self._core.held())
         return f"{served}, {stats.loads:,} loads{failed}{held}"
@@ -221,6 +240,22 @@ class ModelLoader(Primitive[In, Out]):
     def health(self) -> PartHealth:
         """Whether a version serves, loads, or could not be loaded."""
         return self._core.health()
+
+    def file(self) -> tuple[str, int | None] | None:
+        """The suffix of the file that would be loaded now and its bytes, None of a function.
+
+        Files beside it that hold its weights count, and of a folder of versions the one to serve.
+        The bytes are None where they are not told. Nothing is read.
+
+        >>> import modelserve as ms
+        >>> ms.ModelLoader("models/ranker.onnx").file()
+        ('.onnx', None)
+        """
+        return self._core.file()
+
+    def loads_here(self) -> bool:
+        """Whether this very thread is loading it."""
+        return self._core.loads_here()
 
     def stamp(self) -> Stamp | None:
         """The stamp of the version of now."""

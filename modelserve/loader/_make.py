@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import itertools
 import traceback
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, final
 
-from modelserve.errors import ModelLoadError
+from modelserve.errors import ModelLoadError, causes, is_out_of_memory
 from modelserve.events import Hook, StageDone, tell
 from modelserve.loader._forms import Warmup
 from modelserve.loader._lease import Closing
+from modelserve.loader._placing import Placing
 from modelserve.loader._source import Source, read
 from modelserve.loader._version import Fetched, Stamps, Version
 from modelserve.loader.checks import Candidate, Check
@@ -36,8 +37,10 @@ class Maker:
         self,
         name: str,
         source: Source,
+        placing: Placing,
         *,
         predict: Callable[[Any, Any], Any] | None,
+        threads: int | None,
         warmup: Warmup,
         checks: tuple[Check, ...],
         close: Callable[[Any], object] | None,
@@ -46,7 +49,9 @@ class Maker:
     ) -> None:
         self._name = name
         self._source = source
+        self._placing = placing
         self._predict = predict
+        self._threads = threads
         self._warmup = warmup
         self._checks = checks
         self._closing = None if close is None else Closing(name, close, clock, on_event)
@@ -61,8 +66,18 @@ class Maker:
 
         What was shunned is made only if it is asked for, else Shunned is raised.
         """
+        load = partial(self._make, now, unasked)  # a lambda's cells outlive clear_frames
+        return self._placing.through(self._source, load)
+
+    def _make(
+        self,
+        now: Version | None,
+        unasked: bool,  # noqa: FBT001 - internal
+        device: str | None,
+    ) -> tuple[object, Version | None]:
+        """Make, warm and check a version on a device."""
         started = self._clock()
-        identity, fetched = read(self._source, now)
+        identity, fetched = read(self._source, now, device)
         if fetched is None:
             return identity, None
         if unasked and fetched.digest in self._shunned:
@@ -71,11 +86,13 @@ class Maker:
             return identity, None  # to be closed with the one, it cannot be the next
         try:
             version = self._version(fetched)
+            self._placing.check(version.device())
             self.staged("load", version, started, fetched.nbytes)
             self._warm(version)
             self._check(version, now)
-        except Exception:
-            self.shun(fetched.digest)
+        except Exception as error:
+            if lasting(error):
+                self.shun(fetched.digest)
             raise
         return identity, version
 
@@ -94,6 +111,9 @@ class Maker:
         model, predict = fetched.model, self._predict
         known = formats.runtime(model)
         call = formats.caller(model, known) if predict is None else partial(predict, model)
+        if self._threads is not None:
+            is_file = self._source.is_file
+            call = formats.budgeted(call, known, self._threads, is_file=is_file)
         stamp = self._stamps.of(fetched.label or str(next(self._numbers)))
         version = Version(model, call, stamp, known, fetched.digest)
         if self._closing is not None:
@@ -136,22 +156,13 @@ class Maker:
 
 def lasting(error: BaseException) -> bool:
     """Say whether a failure is the fault of what was loaded, and not of what the system lacked."""
-    return not any(isinstance(each, OSError | MemoryError) for each in _causes(error))
+    return not any(isinstance(e, OSError) or is_out_of_memory(e) for e in causes(error))
 
 
 def forget(error: BaseException) -> None:
     """Let go of the models that the frames of an error hold: it may be kept for long."""
-    for each in _causes(error):
+    for each in causes(error):
         traceback.clear_frames(each.__traceback__)
-
-
-def _causes(error: BaseException) -> Iterator[BaseException]:
-    seen: set[int] = set()
-    each: BaseException | None = error
-    while each is not None and id(each) not in seen:
-        seen.add(id(each))
-        yield each
-        each = each.__cause__ or each.__context__
 
 
 def checks_of(check: Check | Iterable[Check] | None) -> tuple[Check, ...]:

@@ -55,6 +55,8 @@ class Folder:
     whole of it if there are more. Hidden names do not count.
     """
 
+    is_file = True
+
     def __init__(
         self, path: Path, version: str | None, how: How = PLAINLY, alias: str | None = None
     ) -> None:
@@ -66,12 +68,14 @@ class Folder:
         self._how = how._asdict()
         self.name = path.name if alias is None else f"{path.name}@{alias}"
 
-    def fetch(self, now: Version | None) -> Fetched | None:
+    def fetch(self, now: Version | None, device: str | None) -> Fetched | None:
         """Read the version to serve, unless it is that of now."""
         pick = self._pick()
         same = now is not None and now.stamp.version == pick.label
         unless = now.digest if now is not None and same else None
-        artefact = formats.read(pick.content, unless, promised=pick.promised, **self._how)
+        artefact = formats.read(
+            pick.content, unless, promised=pick.promised, **self._how, device=device
+        )
         if artefact is None:
             return None
         whole = bool(pick.promised)
@@ -81,6 +85,18 @@ class Folder:
         """Return what is another once there is another version to serve, or that one changed."""
         pick = self._pick()
         return pick.label, formats.identity(pick.watched)
+
+    def takes(self, device: str) -> bool:
+        """Say whether the version to serve can be on a device."""
+        return formats.takes(self._pick().content, device, self._how["factory"])
+
+    def file(self) -> tuple[str, int | None]:
+        """Return the suffix and the bytes of the version to serve."""
+        try:
+            content = self._pick().content
+        except ModelLoadError:
+            return "", None
+        return content.suffix, formats.nbytes(content)
 
     def _pick(self) -> Pick:
         """Choose the version to serve."""
@@ -121,14 +137,17 @@ class Folder:
 class File:
     """One file, or one folder that is one model."""
 
+    is_file = True
+
     def __init__(self, path: Path | formats.Remote, how: How = PLAINLY) -> None:
         self._path = path
         self._how = how._asdict()
         self.name = path.stem
 
-    def fetch(self, now: Version | None) -> Fetched | None:
+    def fetch(self, now: Version | None, device: str | None) -> Fetched | None:
         """Read the file, unless its bytes are those of now."""
-        artefact = formats.read(self._path, None if now is None else now.digest, **self._how)
+        unless = None if now is None else now.digest
+        artefact = formats.read(self._path, unless, **self._how, device=device)
         if artefact is None:
             return None
         return Fetched(artefact.model, artefact.version, artefact.version, artefact.nbytes)
@@ -136,3 +155,11 @@ class File:
     def identity(self) -> object:
         """Return what the file system knows of it."""
         return formats.identity(self._path)
+
+    def takes(self, device: str) -> bool:
+        """Say whether the model can be on a device."""
+        return formats.takes(self._path, device, self._how["factory"])
+
+    def file(self) -> tuple[str, int | None]:
+        """Return the suffix and the bytes of the file, with those that hold its weights."""
+        return self._path.suffix, formats.nbytes(self._path)

@@ -29,8 +29,25 @@ class Source(Protocol):
     name: str
     """What to call a loader of it."""
 
-    def fetch(self, now: Version | None) -> Fetched | None:
-        """Make the model that is there, unless it is that of now. Raises whatever it may."""
+    is_file: bool
+    """Whether nobody but the loader can have chosen where its models are."""
+
+    def fetch(self, now: Version | None, device: str | None) -> Fetched | None:
+        """Make the model that is there on a device, unless it is that of now.
+
+        Without a device it stays where it is made. Raises whatever it may.
+        """
+        ...
+
+    def takes(self, device: str) -> bool:
+        """Say whether the model can be on a device, as far as that is known before it is made."""
+        ...
+
+    def file(self) -> tuple[str, int | None] | None:
+        """Return the suffix and the bytes of what is to be read, if it is a file.
+
+        The bytes are None where they are not told. Nothing is read.
+        """
         ...
 
     def identity(self) -> object:
@@ -53,7 +70,9 @@ def identity_of(source: Source) -> object:
         return GONE
 
 
-def read(source: Source, now: Version | None) -> tuple[object, Fetched | None]:
+def read(
+    source: Source, now: Version | None, device: str | None = None
+) -> tuple[object, Fetched | None]:
     """Fetch what is the same before and after, with its identity.
 
     What changed meanwhile may be half of one file and half of another. If that never ends, what
@@ -63,7 +82,7 @@ def read(source: Source, now: Version | None) -> tuple[object, Fetched | None]:
     for attempt in range(READS):
         before = identity_of(source)
         try:
-            fetched = source.fetch(now)
+            fetched = source.fetch(now, device)
         except Exception:
             if identity_of(source) == before:
                 raise
@@ -105,14 +124,28 @@ def open_source(source: Any, version: str | None, how: How = PLAINLY) -> Source:
 class Function:
     """A function that makes a model, and cannot tell whether it would be another."""
 
+    is_file = False
+
     def __init__(self, make: Callable[[], Any], name: str, version: str | None) -> None:
         self._make = make
         self._version = version
         self.name = name
 
-    def fetch(self, now: Version | None) -> Fetched:  # noqa: ARG002 - the protocol's
-        """Make a model."""
-        return Fetched(self._make(), self._version, None, 0)
+    def fetch(self, now: Version | None, device: str | None) -> Fetched:  # noqa: ARG002 - as all do
+        """Make a model, and move it."""
+        model = self._make()
+        if device is not None:
+            from modelserve import formats
+
+            model = formats.put(model, formats.runtime(model), device)
+        return Fetched(model, self._version, None, 0)
+
+    def takes(self, device: str) -> bool:  # noqa: ARG002 - as all do
+        """Know nothing against any device."""
+        return True
+
+    def file(self) -> None:
+        """Tell nothing."""
 
     def identity(self) -> None:
         """Tell nothing."""

@@ -17,7 +17,8 @@ KNOWN_VERSIONS = 64
 class LoaderStats(NamedTuple):
     """Counts of a loader, and the version it serves; ``load_seconds`` is the last good load's.
 
-    ``blocked_loop`` is sync calls that kept an event loop waiting for a first load.
+    ``blocked_loop`` is sync calls that kept an event loop waiting for a first load, and ``device``
+    where the model is, as torch names it; None where its kind does not tell.
     """
 
     version: str | None
@@ -25,6 +26,7 @@ class LoaderStats(NamedTuple):
     failures: int
     load_seconds: float
     blocked_loop: int = 0
+    device: str | None = None
 
 
 class Fetched(NamedTuple):
@@ -74,6 +76,10 @@ class Version:
         if scope is not None:
             scope.trail.append(self.stamp)
         return self.model
+
+    def device(self) -> str | None:
+        """Return the device that the model is on, if its kind tells."""
+        return None if self.runtime is None else self.runtime.device(self.model)
 
     def after_fork(self) -> formats.Fate:
         """Say what becomes of it in a forked child."""

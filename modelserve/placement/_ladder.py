@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import TypeVar
 
-from modelserve.errors import ModelLoadError, is_out_of_memory
+from modelserve.errors import ModelLoadError, causes, is_out_of_memory
 
 T = TypeVar("T")
 
@@ -39,9 +39,12 @@ def climb(
             try:
                 return place, load(place)
             except Exception as error:
-                if not is_out_of_memory(error):
+                chain = list(causes(error))
+                if not any(map(is_out_of_memory, chain)):
                     raise
-                last = error.with_traceback(None)  # its frames hold what was loaded so far
+                for each in chain:
+                    each.__traceback__ = None  # its frames hold what was loaded so far
+                last = error
             if attempt == 1 and (evict is None or not evict(place)):
                 break
         said.append(f"{place}: {last}")

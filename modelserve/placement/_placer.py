@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import cast, final
 
-from modelserve._policy.placing import Ask, Plan, Policy, Space, place
+from modelserve._policy.placing import Ask, Plan, Policy, Space, order, place
 from modelserve.placement._devices import Device, devices
 
 
@@ -58,5 +58,20 @@ class DevicePlacer:
         names = [ask.name for ask in asks]
         if len(set(names)) < len(names):
             raise ValueError(f"two of the models {names} have one name: a plan is by name")
-        spaces = [Space(device.name, device.total, device.free) for device in self._inventory()]
-        return place(asks, spaces, self._policy)
+        return place(asks, self._spaces(), self._policy)
+
+    def order(self, nbytes: int | None) -> tuple[str, ...]:
+        """Return the devices on which one model of so many bytes has room, the best first.
+
+        That is where it leaves least free, or most where its bytes are not known; the CPU is last.
+
+        >>> import modelserve as ms
+        >>> devices = ms.Device("cuda:0", 100, 90), ms.Device("cuda:1", 100, 60)
+        >>> placer = ms.DevicePlacer(inventory=lambda: devices)
+        >>> placer.order(50), placer.order(70), placer.order(None)
+        (('cuda:1', 'cuda:0'), ('cuda:0',), ('cuda:0', 'cuda:1'))
+        """
+        return order(nbytes, self._spaces(), self._policy)
+
+    def _spaces(self) -> list[Space]:
+        return [Space(device.name, device.total, device.free) for device in self._inventory()]

@@ -36,6 +36,7 @@ class Door:
             if running_loop() is not None:
                 self._blocked.add()
         while live is None:
+            self._seat.refuse_itself()
             sink = ThreadSink()
             self._engine.begin(self._seat, sink)
             sink.wait(current(), self._seat.name)
@@ -48,6 +49,7 @@ class Door:
         if live is None:
             self._count_miss(calls)
         while live is None:
+            self._seat.refuse_itself()
             sink = aio.sink()
             self._engine.begin(self._seat, sink)
             await aio.wait(sink.future, current(), self._seat.name)

@@ -12,7 +12,7 @@ from modelserve.errors import Closed, ModelLoadError, Overloaded, own
 from modelserve.events import Admitted, Event, Evicted, LoadFailed, tell
 from modelserve.pool._keeper import Keeper
 from modelserve.pool._memory import give_back, resident, trim
-from modelserve.pool._room import Room
+from modelserve.pool._room import Room, overloaded
 from modelserve.pool._stats import PoolStats
 from modelserve.pool._weigh import EVERYWHERE, Spaces, of_tensors, on_disk, spaces
 from modelserve.predictor import Sink, deliver, on_fork
@@ -178,24 +178,11 @@ class Engine:
         if plan.short:
             if loading:
                 return None
-            raise self._overloaded(seat, need, plan)
+            raise overloaded(seat, need, plan)
         if plan.victims and seat.error is not None and now < seat.retry_at:
             raise seat.error
         seat.promised, seat.promised_to = need, True
         return plan
-
-    def _overloaded(self, seat: Seat, need: Mapping[str, int], plan: Plan) -> Overloaded:
-        missing = ", ".join(f"{n:,} bytes of {space}" for space, n in plan.short.items())
-        wanted = ", ".join(f"{need.get(space, 0):,}" for space in plan.short)
-        if plan.wait is None:
-            reason, why = "leased", "all others are leased or pinned"
-        else:
-            reason, why = "residency", f"others may go in {plan.wait:.3g} s at the earliest"
-        return Overloaded(
-            f"{seat.name!r} takes {wanted} bytes and {missing} are missing: {why}",
-            retry_after=plan.wait,
-            reason=reason,
-        )
 
     def _wait(self, seat: Seat, end: float) -> None:
         """Wait until anything changes, for so long as a load may."""
@@ -284,7 +271,7 @@ class Engine:
             self.room.check(seat, nbytes, "takes")
             plan = self.room.plan(seat, nbytes, now)
             if plan.short:
-                raise self._overloaded(seat, nbytes, plan)
+                raise overloaded(seat, nbytes, plan)
             victims = [self.seats[name] for name in plan.victims]
             self._dismiss(victims)
             seat.admit(nbytes, now, seconds)
@@ -326,7 +313,7 @@ class Engine:
         self._tell(Evicted(seat.name, gone, reason))
 
     def evict(
-        self, seats: Iterable[Seat], reason: Literal["idle", "asked", "closed"]
+        self, seats: Iterable[Seat], reason: Literal["room", "idle", "asked", "closed"]
     ) -> list[Seat]:
         """Begin to let models go; return those that are in memory and may go."""
         with self.lock:
@@ -339,6 +326,24 @@ class Engine:
         """Return the models that nobody has called for ``keep_alive`` seconds."""
         with self.lock:
             return [seat for seat, left in self._watched() if left <= 0]
+
+    def spare(self, device: str) -> list[Seat]:
+        """Return the models that hold memory of a device and that nobody calls now."""
+        now, stay = self.settings.clock(), self.settings.min_residency
+        with self.lock:
+            return [
+                seat
+                for seat in self.seats.values()
+                if (seat.nbytes.get(device) or seat.nbytes.get(EVERYWHERE))
+                and not seat.busy
+                and now - seat.since >= stay
+            ]
+
+    def have_gone(self, seats: list[Seat], timeout: float) -> bool:
+        """Wait until models have been let go; say whether there were any and all have."""
+        with self.changed:
+            gone = self.changed.wait_for(lambda: not any(s.drained for s in seats), timeout)
+        return bool(seats) and gone
 
     def _watched(self) -> list[tuple[Seat, float]]:
         """Return the models that will go when they are idle, and the seconds left to each."""

@@ -15,7 +15,7 @@ from modelserve.pool._seat import Seat
 from modelserve.pool._settings import Settings
 from modelserve.pool._stats import PoolStats
 from modelserve.pool._weigh import EVERYWHERE, Weight
-from modelserve.predictor import Health, Primitive, aio, describe, hop, lift, on_fork
+from modelserve.predictor import Health, Primitive, aio, describe, hop, lift, on_fork, relieve
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
     from modelserve.events import Hook
     from modelserve.typing import Clock
+
+RELIEF_SECONDS = 10.0
+"""How long a load that is out of memory waits for models to leave."""
 
 
 @final
@@ -117,6 +120,7 @@ class ModelPool(Mapping[str, Pooled]):
         self._opens = 0
         self.after_fork()
         on_fork(self)
+        relieve.add(self)
 
     def __eq__(self, other: object) -> bool:
         return self is other
@@ -224,6 +228,15 @@ class ModelPool(Mapping[str, Pooled]):
         gone = self._engine.evict(self._engine.idle(), "idle")
         self._engine.settle(gone, None, drain=True)
         return tuple(seat.name for seat in gone)
+
+    def relieve(self, device: str) -> bool:
+        """Let those go from a device that nobody calls now; say whether any went.
+
+        A load that runs out of memory there asks every pool of the process to. Those that are
+        leased, pinned or in memory for less than ``min_residency`` seconds stay.
+        """
+        gone = self._engine.evict(self._engine.spare(device), "room")
+        return self._engine.have_gone(gone, RELIEF_SECONDS)
 
     def describe(self) -> str:
         """Show the pool, and the tree of each model that was asked for, as text.

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 
 from modelserve._policy.eviction import Held, Plan, plan
 from modelserve._policy.sizing import Sizing
-from modelserve.errors import ModelLoadError
+from modelserve.errors import ModelLoadError, Overloaded
 from modelserve.pool._seat import Seat
 
 
@@ -72,6 +72,21 @@ class Room:
             need.get(space, 0) + used.get(space, 0) + filled.get(space, 0) <= limit
             for space, limit in self.budget.items()
         )
+
+
+def overloaded(seat: Seat, need: Mapping[str, int], plan: Plan) -> Overloaded:
+    """Return the error of a load without room."""
+    missing = ", ".join(f"{n:,} bytes of {space}" for space, n in plan.short.items())
+    wanted = ", ".join(f"{need.get(space, 0):,}" for space in plan.short)
+    if plan.wait is None:
+        reason, why = "leased", "all others are leased or pinned"
+    else:
+        reason, why = "residency", f"others may go in {plan.wait:.3g} s at the earliest"
+    return Overloaded(
+        f"{seat.name!r} takes {wanted} bytes and {missing} are missing: {why}",
+        retry_after=plan.wait,
+        reason=reason,
+    )
 
 
 def _total(parts: Iterable[Mapping[str, int]]) -> dict[str, int]:

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Mapping
 from typing import Any
 
+from modelserve.errors import ModelLoadError
 from modelserve.predictor import Counter, Primitive, Sink, Tally, walk
 from modelserve.request import Stamp
 
@@ -104,6 +105,14 @@ class Seat:
         """Whether calls or leases are in progress."""
         calls = self.calls.read() - self.ends.read()
         return calls > 0 or self.leases > 0 or not self.awaited.is_empty()
+
+    def refuse_itself(self) -> None:
+        """Refuse a model to its own load, which would wait for itself. Raises ModelLoadError."""
+        if any(node.part.loads_here() for node in walk(self.part)):
+            raise ModelLoadError(
+                f"{self.name!r} is asked for by its own load, which would wait for itself: load "
+                "without it, or ask for another model of the pool"
+            )
 
     def tell(self) -> None:
         """Tell who waits for the last call that it has ended, if it has."""

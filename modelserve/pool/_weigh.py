@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import sys
-from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
+from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias, cast
 
 import numpy as np
@@ -44,27 +42,14 @@ def spaces(weight: Weight, budget: Mapping[str, int]) -> Spaces:
 
 
 def on_disk(part: Primitive[Any, Any]) -> tuple[str, int | None]:
-    """Return the format and the bytes of the files that the loaders of a tree were made of.
+    """Return the format and the bytes of the files that the loaders of a tree read.
 
-    The bytes are None where no loader was made of a file, or one is not there.
+    The bytes are None where no loader reads a file, or one is not there.
     """
-    kinds, total = list[str](), 0
-    for source in _sources(part):
-        path = Path(source)
-        try:
-            files = [p for p in path.rglob("*") if p.is_file()] if path.is_dir() else [path]
-            total += sum(file.stat().st_size for file in files)
-        except OSError:
-            return path.suffix, None
-        kinds.append(path.suffix)
-    return ("+".join(kinds), total) if kinds else ("", None)
-
-
-def _sources(part: Primitive[Any, Any]) -> Iterator[str | os.PathLike[str]]:
-    for node in walk(part):
-        for source in node.part._spec.parts:  # noqa: SLF001 - its own kind
-            if isinstance(source, str | os.PathLike):
-                yield cast("str | os.PathLike[str]", source)
+    files = [file for node in walk(part) if (file := node.part.file()) is not None]
+    kind = "+".join(suffix for suffix, _ in files)
+    sizes = [nbytes for _, nbytes in files if nbytes is not None]
+    return kind, sum(sizes) if files and len(sizes) == len(files) else None
 
 
 def of_tensors(part: Primitive[Any, Any]) -> Spaces | None:

@@ -20,6 +20,7 @@ from modelserve.predictor._lazy import aio
 from modelserve.predictor._life import Life
 from modelserve.predictor._lift import Function, Inline, inline, lift, predictor, wraps
 from modelserve.predictor._names import name_of
+from modelserve.predictor._relief import Relief, relieve
 from modelserve.predictor._threads import (
     background_loop,
     block_on,
@@ -53,6 +54,7 @@ __all__ = [
     "Outcome",
     "PartHealth",
     "Primitive",
+    "Relief",
     "Sink",
     "Spec",
     "Tally",
@@ -78,6 +80,7 @@ __all__ = [
     "on_fork",
     "predictor",
     "refuse_on_loop",
+    "relieve",
     "running_loop",
     "walk",
     "warm",

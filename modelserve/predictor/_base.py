@@ -238,6 +238,17 @@ class Primitive(Generic[In, Out]):
         """How this part is, without its parts."""
         return PartHealth("closed") if self.life.closed else PartHealth("ready")
 
+    def file(self) -> tuple[str, int | None] | None:
+        """The suffix and the bytes of the file that it loads, None where it loads none.
+
+        The bytes are None where they are not told. Nothing is read.
+        """
+        return None
+
+    def loads_here(self) -> bool:
+        """Whether this very thread is loading it."""
+        return False
+
     def stamp(self) -> Stamp | None:
         """The version that this part would hand out now, if it hands out versions."""
         return None

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modelserve._policy.placing import Ask, Policy, Space, place
+from modelserve._policy.placing import Ask, Policy, Space, order, place
 
 NAMES = ("cuda:0", "cuda:1", "cuda:2", "cpu")
 policies = st.builds(Policy, st.floats(0.0, 0.5), st.booleans())
@@ -157,3 +157,19 @@ def test_headroom_is_a_share_of_the_whole_device():
 
     assert plan.left == {"cuda:0": 40}
     assert plan.places == {}
+
+
+def test_one_model_is_tried_where_it_leaves_least_and_on_the_cpu_last():
+    spaces = [Space("cpu", 50, 50), Space("a", 100, 90), Space("b", 100, 60), Space("c", 100, 20)]
+
+    assert order(40, spaces, Policy(0.1)) == ("b", "a", "cpu")
+    assert order(40, spaces, Policy(0.1, spill=False)) == ("b", "a")
+    assert order(46, spaces, Policy(0.1)) == ("b", "a")
+    assert order(1000, spaces, Policy(0.1)) == ()
+
+
+def test_one_of_unknown_bytes_is_tried_where_most_is_free():
+    spaces = [Space("cpu", 500, 500), Space("a", 100, 60), Space("b", 100, 90), Space("c", 9, 60)]
+
+    assert order(None, spaces, Policy(0.0)) == ("b", "a", "c", "cpu")
+    assert order(None, spaces, Policy(0.0, spill=False)) == ("b", "a", "c")

@@ -54,3 +54,34 @@ def test_a_load_that_is_larger_than_the_gpu_goes_to_the_cpu():
     )
 
     assert place == "cpu"
+
+
+def test_weights_of_a_file_go_to_the_gpu_that_is_named(tmp_path):
+    torch.save(torch.nn.Linear(2, 1).state_dict(), path := tmp_path / "ranker.pt")
+    loader = ms.ModelLoader(path, factory=lambda: torch.nn.Linear(2, 1), device="cuda")
+
+    assert loader(torch.ones(1, 2).numpy()).shape == (1, 1)
+    assert loader.stats.device == "cuda:0"
+
+
+def test_a_file_without_a_word_goes_to_the_gpu(tmp_path):
+    torch.save(torch.nn.Linear(2, 1).state_dict(), path := tmp_path / "ranker.pt")
+    loader = ms.ModelLoader(path, factory=lambda: torch.nn.Linear(2, 1))
+    loader.get()
+
+    assert loader.stats.device.startswith("cuda:")
+
+
+def test_a_load_that_finds_the_gpu_full_has_idle_models_leave():
+    total = torch.cuda.get_device_properties(0).total_memory
+    half = total * 6 // 10 // 4096 * 4096
+
+    def load(_):
+        return ms.ModelLoader(
+            lambda: torch.nn.Linear(half // 4096, 1024, bias=False), device="cuda:0"
+        )
+
+    with ms.ModelPool(load, budget={"cuda:0": 4 * total}, size=lambda _: half) as pool:
+        pool["a"].start()
+        pool["b"].start()
+        assert pool.stats.loaded == ("b",)

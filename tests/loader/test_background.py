@@ -189,11 +189,11 @@ def tearing(loader, file, times):
     source, seen = loader._core._source, []
     fetch = source.fetch
 
-    def torn(now):
+    def torn(now, device):
         seen.append(1)
         if len(seen) <= times:
             file.write(models.times(10.0 + len(seen)))
-        return fetch(now)
+        return fetch(now, device)
 
     source.fetch = torn
     return seen
@@ -318,7 +318,9 @@ def test_a_manual_reload_that_fails_for_a_reason_that_passes_is_tried_again(hand
     loader, _ = watching(hand, file)
     failing = [OSError("no room")]
     fetch = loader._core._source.fetch
-    loader._core._source.fetch = lambda now: fetch(now) if not failing else throw(failing.pop())
+    loader._core._source.fetch = lambda now, device: (
+        fetch(now, device) if not failing else throw(failing.pop())
+    )
     with pytest.raises(ms.ModelLoadError, match="OSError was raised on the way"):
         loader.reload()
     assert loader.health().state == "degraded"
@@ -591,9 +593,9 @@ def test_closing_while_it_reloads_leaves_it_closed(hand, file):
     loader, _ = watching(hand, file)
     fetch = loader._core._source.fetch
 
-    def close_and_fetch(now):
+    def close_and_fetch(now, device):
         loader.close()
-        return fetch(now)
+        return fetch(now, device)
 
     loader._core._source.fetch = close_and_fetch
     file.write(models.times(3.0))

@@ -114,8 +114,9 @@ def test_a_load_that_ends_after_closing_and_opening_again_serves():
 def test_an_unchanged_model_of_a_loader_closed_meanwhile_is_not_served():
     class Source:
         name = "ranker"
+        is_file = False
 
-        def fetch(self, now):
+        def fetch(self, now, device):
             if now is not None:
                 loader.close()
             return None if now else Fetched(hex, "v1", "v1", 0)

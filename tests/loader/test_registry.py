@@ -186,7 +186,7 @@ def test_an_alias_that_never_rests_keeps_nobody_from_loading(registry, hand):
     source, others = loader._core._source, itertools.cycle("123")
     fetch = source.fetch
 
-    def move_meanwhile(now):
+    def move_meanwhile(now, device):
         fetched = fetch(now)
         registry.point("prod", next(others))
         return fetched

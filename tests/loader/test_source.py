@@ -37,7 +37,10 @@ def test_a_function_is_called_at_every_fetch():
 
     assert source.name == "<lambda>"
     assert source.identity() is None
-    assert [source.fetch(None)[:3], source.fetch("v1")[:3]] == [(1, "v1", None), (2, "v1", None)]
+    assert [source.fetch(None, None)[:3], source.fetch("v1", None)[:3]] == [
+        (1, "v1", None),
+        (2, "v1", None),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -70,7 +73,7 @@ class Changing:
     def identity(self):
         return min(next(self._looks), self._last)
 
-    def fetch(self, now):
+    def fetch(self, now, device):
         self.fetched.append(now)
         if len(self.fetched) < 3:
             raise ValueError("half of a file")
@@ -127,7 +130,7 @@ def test_a_torch_module_is_a_source_of_itself():
     source = open_source(module, "v1")
 
     assert source.name == "Identity"
-    assert source.fetch(None)[:2] == (module, "v1")
+    assert source.fetch(None, None)[:2] == (module, "v1")
 
 
 def test_torch_may_still_be_on_its_way_in(monkeypatch):

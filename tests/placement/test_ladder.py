@@ -126,3 +126,27 @@ def test_by_default_nobody_is_evicted():
     with pytest.raises(ms.ModelLoadError, match=r"^the model found no device"):
         climb(lambda place: gpu.allocate(20), ["cuda:0"])
     assert gpu.allocations == 1
+
+
+def test_an_error_that_came_of_too_little_memory_is_one_and_holds_nothing():
+    gpu = FakeDevice("cuda:0", 100)
+
+    def load(place):
+        block = Held(gpu, gpu.allocate(60))
+        try:
+            gpu.allocate(60)
+        except RuntimeError as error:
+            raise ms.ModelLoadError("the file could not be loaded") from error
+        return block
+
+    with pytest.raises(ms.ModelLoadError, match="the file could not be loaded"):
+        climb(load, ["cuda:0"])
+    assert gpu.free == 100
+
+
+class Held:
+    def __init__(self, device, block):
+        self._device, self._block = device, block
+
+    def __del__(self):
+        self._device.release(self._block)
