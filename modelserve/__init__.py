@@ -29,7 +29,7 @@ from modelserve.errors import (
 from modelserve.loader import Every, ModelLoader, OnChange, checks
 from modelserve.predictor import Health, awarm, describe, health, inline, predictor, warm
 from modelserve.request import Request, Stamp, current_request, request
-from modelserve.splitter import Assignment, HashSplit, TrafficSplitter, Variant
+from modelserve.splitter import Assignment, Exposures, HashSplit, TrafficSplitter, Variant
 
 if TYPE_CHECKING:
     from modelserve.placement import Device, DevicePlacer, devices
@@ -56,6 +56,7 @@ __all__ = [
     "DevicePlacer",
     "DynamicBatcher",
     "Every",
+    "Exposures",
     "Forked",
     "HashSplit",
     "Health",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from modelserve.splitter._exposures import Exposure, Exposures, ExposuresStats
 from modelserve.splitter._splitter import TrafficSplitter
 from modelserve.splitter._variant import (
     Assignment,
@@ -11,4 +12,14 @@ from modelserve.splitter._variant import (
     VariantStats,
 )
 
-__all__ = ["Assignment", "HashSplit", "SplitterStats", "TrafficSplitter", "Variant", "VariantStats"]
+__all__ = [
+    "Assignment",
+    "Exposure",
+    "Exposures",
+    "ExposuresStats",
+    "HashSplit",
+    "SplitterStats",
+    "TrafficSplitter",
+    "Variant",
+    "VariantStats",
+]

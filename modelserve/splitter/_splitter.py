@@ -30,6 +30,9 @@ from modelserve.predictor import (
     refuse_on_loop,
 )
 from modelserve.request import Request, current
+from modelserve.splitter._checks import check_words, name_of
+from modelserve.splitter._exposures import Exposures
+from modelserve.splitter._many import by_arm, in_order
 from modelserve.splitter._variant import (
     Arm,
     Assignment,
@@ -58,7 +61,8 @@ class TrafficSplitter(Primitive[In, Out]):
     The unit, a user or a session, is ``unit(x)`` if that function is given, else the ``unit`` of
     the request in force; calls without one are drawn at random, and counted as such. The same unit
     gets the same variant in every process for as long as the weights stand; another ``salt`` makes
-    another, independent split. ``overrides`` maps units to the variants they are forced to.
+    another, independent split. ``overrides`` maps units to the variants they are forced to, and
+    ``exposures`` keeps who saw which variant.
 
     Weights are shares that sum to 1; without any the shares are equal. ``set_weights`` swaps them
     at once and ``rollback`` swaps them back; requests in flight finish where they began.
@@ -90,18 +94,20 @@ class TrafficSplitter(Primitive[In, Out]):
         unit: Callable[[In], str] | None = None,
         policy: Policy | None = None,
         overrides: Mapping[str, str] | None = None,
+        exposures: Exposures | None = None,
         rng: random.Random | None = None,
         name: str | None = None,
         clock: Clock = time.time,
     ) -> None:
-        names = tuple(map(_name, variants))
-        _check_words(names, salt, overrides or {})
+        names = tuple(map(name_of, variants))
+        check_words(names, salt, overrides or {})
         weights = shares(names, [variant.weight for variant in variants])
         options = {
             "salt": salt,
             "unit": unit,
             "policy": policy,
             "overrides": overrides,
+            "exposures": exposures,
             "rng": rng,
             "name": name,
             "clock": clock,
@@ -114,6 +120,7 @@ class TrafficSplitter(Primitive[In, Out]):
         self._unit = unit
         self._policy = policy or HashSplit()
         self._overrides = {unit: names.index(name) for unit, name in (overrides or {}).items()}
+        self._exposures = exposures
         self._given_rng = rng
         self._clock = clock
         self._random = Counter()
@@ -180,10 +187,10 @@ class TrafficSplitter(Primitive[In, Out]):
         for chunk in chunks(xs, CHUNK):
             order = self._order(chunk, scope)
             answers: dict[int, Iterator[Any]] = {}
-            for index, inputs in _by_arm(chunk, order).items():
+            for index, inputs in by_arm(chunk, order).items():
                 many = self._arms[index].predict.map(inputs, return_exceptions=True)
                 answers[index] = self._counted(list(many), index, scope)
-            yield from _in_order(order, answers, return_exceptions)
+            yield from in_order(order, answers, return_exceptions)
 
     async def amap(
         self, xs: Iterable[In] | AsyncIterable[In], /, *, return_exceptions: bool = False
@@ -193,10 +200,10 @@ class TrafficSplitter(Primitive[In, Out]):
         async for chunk in achunks(xs, CHUNK):
             order = self._order(chunk, scope)
             answers: dict[int, Iterator[Any]] = {}
-            for index, inputs in _by_arm(chunk, order).items():
+            for index, inputs in by_arm(chunk, order).items():
                 many = self._arms[index].predict.amap(inputs, return_exceptions=True)
                 answers[index] = self._counted([y async for y in many], index, scope)
-            for y in _in_order(order, answers, return_exceptions):
+            for y in in_order(order, answers, return_exceptions):
                 yield y
 
     def assign(self, unit: str) -> Assignment:
@@ -261,13 +268,18 @@ class TrafficSplitter(Primitive[In, Out]):
         if scope is not None and scope.shared is not None:
             check_call(self, scope)
         index, propensity, bucket = self._draw(unit)
-        if scope is None or not scope.warming:
+        counted = scope is None or not scope.warming
+        if counted:
             self._arms[index].calls.add()
             if unit is None:
                 self._random.add()
-        if scope is not None:
+        exposures = self._exposures if counted and (unit is None or bucket is not None) else None
+        if scope is not None or exposures is not None:
             assignment = self._assignment(index, propensity, bucket, unit)
-            scope.trail.append(AssignmentFact(self.name, assignment))
+            if scope is not None:
+                scope.trail.append(AssignmentFact(self.name, assignment))
+            if exposures is not None:
+                exposures.note(self.name, assignment)
         return index
 
     def _order(self, chunk: list[In], scope: Request | None) -> list[int | Exception]:
@@ -291,10 +303,10 @@ class TrafficSplitter(Primitive[In, Out]):
                 f"{self.name!r} was given a unit that is a {type(unit).__name__}: units are "
                 "strings, so that they mean the same everywhere, as by unit=lambda x: str(...)"
             )
-        index, bucket = snapshot.buckets.choose(unit)
         forced = self._overrides.get(unit)
         if forced is not None:
-            return forced, 1.0, bucket
+            return forced, 1.0, None
+        index, bucket = snapshot.buckets.choose(unit)
         return index, snapshot.weights[index], bucket
 
     def _assignment(
@@ -313,49 +325,3 @@ class TrafficSplitter(Primitive[In, Out]):
             if isinstance(y, Exception):
                 self._count_error(self._arms[index], y, scope)
         return iter(answers)
-
-
-def _by_arm(chunk: list[In], order: list[int | Exception]) -> dict[int, list[In]]:
-    groups: dict[int, list[In]] = {}
-    for x, index in zip(chunk, order, strict=True):
-        if not isinstance(index, Exception):
-            groups.setdefault(index, []).append(x)
-    return groups
-
-
-def _in_order(
-    order: list[int | Exception],
-    answers: dict[int, Iterator[Any]],
-    return_exceptions: bool,  # noqa: FBT001 - internal
-) -> Iterator[Any]:
-    for index in order:
-        y = index if isinstance(index, Exception) else next(answers[index])
-        if isinstance(y, Exception) and not return_exceptions:
-            raise y
-        yield y
-
-
-def _name(variant: object) -> str:
-    if not isinstance(variant, Variant):
-        raise TypeError(
-            f"a {type(variant).__name__} is no Variant: pass them one by one, as in "
-            "TrafficSplitter(Variant('a', ...), Variant('b', ...), salt=...)"
-        )
-    return variant.name
-
-
-def _check_words(names: tuple[str, ...], salt: str, overrides: Mapping[Any, str]) -> None:
-    if not names:
-        raise ValueError("a splitter needs variants: pass at least one Variant")
-    if not salt:
-        raise ValueError("the salt is empty: name this split, as in salt='ranker-2026-11'")
-    for name in names:
-        if names.count(name) > 1:
-            raise ValueError(f"two variants are called {name!r}: give each a name of its own")
-    for unit, name in overrides.items():
-        if not isinstance(unit, str):
-            raise TypeError(f"overrides: {unit!r} is no unit: units are strings")
-        if name not in names:
-            raise ValueError(
-                f"overrides: {unit!r} is forced to {name!r}, and the variants are {list(names)}"
-            )

@@ -4,7 +4,6 @@ import itertools
 import math
 import re
 from collections import Counter
-from fractions import Fraction
 from hashlib import blake2b
 
 import pytest
@@ -21,21 +20,27 @@ CANARY = {"stable": 0.95, "candidate": 0.05}
 HALVES = {"stable": 0.5, "candidate": 0.5}
 THREE = {"stable": 0.6, "blue": 0.3, "green": 0.1}
 FIVE = dict.fromkeys("abcde", 0.2)
-GOLDEN = [  # unit, bucket, and who gets it of CANARY, HALVES, THREE and FIVE
-    ("user-0", 5885447502672453628, "stable candidate blue b"),
-    ("user-1", 16970250899829234252, "stable stable stable b"),
-    ("user-2", 761139064426449231, "candidate candidate stable b"),
-    ("user-3", 4314393455366590295, "stable candidate stable d"),
-    ("user-4", 11305875450469929745, "stable stable blue b"),
-    ("user-5", 8328391499945073210, "stable candidate stable c"),
-    ("user-6", 11940404626129935924, "stable stable green d"),
-    ("user-7", 8488496751535598404, "stable candidate blue c"),
-    ("user-8", 12276641960147226107, "stable stable stable b"),
-    ("user-9", 16293151516127795648, "stable stable stable d"),
-    ("", 6974157907718421305, "stable candidate stable d"),
-    ("é", 8450177919335212923, "stable candidate blue a"),
-    ("\ud800", 10130646595595973158, "stable stable blue a"),
-    ("x" * 200, 4590024124520958745, "stable candidate green c"),
+GOLDEN = [  # unit, its bucket in HALVES, and who gets it of CANARY, HALVES, THREE and FIVE
+    ("user-0", 4398009976410961568, "stable stable blue b"),
+    ("user-1", 15602896830189207762, "stable candidate stable b"),
+    ("user-2", 2552881259338256678, "stable candidate stable b"),
+    ("user-3", 9146471197978700261, "stable stable stable d"),
+    ("user-4", 17531797984822966110, "stable candidate blue b"),
+    ("user-5", 15964120169630004677, "stable stable stable c"),
+    ("user-6", 13138866640883539457, "stable candidate green d"),
+    ("user-7", 13289270436713750150, "stable candidate blue c"),
+    ("user-8", 5249009946378951640, "stable stable stable b"),
+    ("user-9", 10040776305934359423, "stable stable stable d"),
+    ("", 16486988661825631022, "stable stable stable d"),
+    ("é", 8198504263961047995, "stable candidate blue a"),
+    ("\ud800", 9680519370778036773, "stable candidate blue a"),
+    ("x" * 200, 16432222996974467968, "stable candidate green c"),
+]
+GOLDEN_CROWDS = [  # the first of a digest of the variants of 20,000 units
+    (CANARY, "8eab8e79c6c8e1f7"),
+    (HALVES, "cdbc568c44eac018"),
+    (THREE, "c6b9338839e10203"),
+    (FIVE, "4663b0d9da1ebd7e"),
 ]
 
 
@@ -54,7 +59,14 @@ def test_golden_vectors(unit, bucket, names):
     splits = [CANARY, HALVES, THREE, FIVE]
 
     assert [chooser(weights)(unit) for weights in splits] == names.split()
-    assert [buckets(weights).choose(unit)[1] for weights in splits] == [bucket] * 4
+    assert buckets(HALVES).choose(unit)[1] == bucket
+
+
+@pytest.mark.parametrize(("weights", "digest"), GOLDEN_CROWDS)
+def test_golden_crowds(weights, digest):
+    told = " ".join(map(chooser(weights), UNITS)).encode()
+
+    assert blake2b(told, digest_size=8).hexdigest() == digest
 
 
 @pytest.mark.parametrize("seed", ["0", "1", "random"])
@@ -83,9 +95,6 @@ def by_definition(salt, weights, unit):
     def score(name):
         return -math.log((hashed(salt, name) + 0.5) / 2**64) / weights[name]
 
-    if len(weights) == 2:
-        first, second = sorted(weights)
-        return first if hashed(salt) < Fraction(weights[first]) * 2**64 else second
     return min((name for name in weights if weights[name]), key=score)
 
 
@@ -139,9 +148,9 @@ def test_a_weight_of_nothing_gets_nobody_and_of_all_everybody(weights):
 
     assert {chooser(weights)(unit) for unit in UNITS[:2_000]} == {everybody}
     split = buckets(weights)
-    split._base = FallsTo(BUCKETS - 1)
-    split._arms = [(index, FallsTo(BUCKETS - 1), weight) for index, _, weight in split._arms]
-    assert tuple(weights)[split.choose("any")[0]] == everybody
+    for edge in (0, BUCKETS - 1):
+        split._arms = [(index, FallsTo(edge), weight) for index, _, weight in split._arms]
+        assert tuple(weights)[split.choose("any")[0]] == everybody
 
 
 class FallsTo:
@@ -160,17 +169,35 @@ class FallsTo:
         return self._raw
 
 
-@pytest.mark.parametrize("share", [1e-5, 2**-40, 0.3, 1 - 1e-5, 1 - 2**-40])
-@pytest.mark.parametrize("names", ["ab", "ba"])
-def test_a_share_ends_at_its_bucket_and_not_beside_it(share, names):
-    split = buckets({name: {"a": share, "b": 1 - share}[name] for name in names})
-    end = round(share * BUCKETS)
+@pytest.mark.parametrize("share", [0.1, 0.3, 0.5, 0.9])
+@pytest.mark.parametrize("u", [0.2, 0.5, 0.9])
+def test_between_two_the_hashes_and_the_shares_decide(share, u):
+    split = buckets({"a": share, "b": 1 - share})
+    [(_, _, a), (_, _, b)] = split._arms
+    level = u ** (share / (1 - share))  # where the hash of a is as good as one of u of b
     found = []
-    for bucket in (0, end - 1, end, BUCKETS - 1):
-        split._base = FallsTo(bucket)
-        found.append(names[split.choose("any")[0]])
+    for factor in (1 - 1e-9, 1 + 1e-9):
+        beside = FallsTo(int(level * factor * BUCKETS))
+        split._arms = [(0, beside, a), (1, FallsTo(int(u * BUCKETS)), b)]
+        found.append("ab"[split.choose("any")[0]])
 
-    assert found == ["a", "a", "b", "b"]
+    assert found == ["b", "a"]
+
+
+def test_equal_hashes_go_by_name_and_not_by_order():
+    for names in ("ab", "ba"):
+        split = buckets(dict.fromkeys(names, 0.5))
+        split._arms = [(index, FallsTo(7), weight) for index, _, weight in split._arms]
+        assert names[split.choose("any")[0]] == "a"
+
+
+@pytest.mark.parametrize("share", [1e-3, 1e-4, 1e-5])
+def test_a_small_share_of_two_is_kept(share):
+    split = buckets({"rare": share, "usual": 1 - share})
+    found = sum(split.choose(f"u{i}")[0] == 0 for i in range(200_000))
+    expected = 200_000 * share
+
+    assert abs(found - expected) < 4 * math.sqrt(expected)
 
 
 def test_a_share_of_one_in_a_thousand_is_kept_among_three():
@@ -239,13 +266,38 @@ def test_a_unit_moves_only_to_a_share_that_grew_more(before, after, unit):
     assert old == new or after[new] * before[old] > after[old] * before[new] * (1 - 1e-9)
 
 
-def test_only_the_units_of_a_variant_that_ends_move():
-    after = {"stable": 6 / 7, "blue": 0.0, "green": 1 / 7}
-    was, now = chooser(THREE), chooser(after)
-    moved = [unit for unit in UNITS[:5_000] if was(unit) != now(unit)]
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (HALVES, {"stable": 0.4, "candidate": 0.4, "third": 0.2}),
+        (HALVES, {"another": 0.2, "stable": 0.4, "candidate": 0.4}),
+        (CANARY, {"stable": 0.85, "candidate": 0.05, "third": 0.1}),
+        (THREE, {"stable": 6 / 7, "blue": 0.0, "green": 1 / 7}),
+        (THREE, {"stable": 6 / 7, "green": 1 / 7}),
+        (THREE, {"stable": 0.55, "blue": 0.25, "green": 0.1, "red": 0.1}),
+        (FIVE, dict.fromkeys("abcd", 0.25)),
+        (FIVE, {"a": 0.24, "b": 0.19, "c": 0.19, "d": 0.19, "e": 0.19}),
+        ({"only": 1.0}, {"only": 0.9, "second": 0.1}),
+    ],
+)
+def test_variants_that_come_go_or_grow_move_hardly_more_than_they_must(before, after):
+    was, now = chooser(before), chooser(after)
+    moved = [(was(unit), now(unit)) for unit in UNITS if was(unit) != now(unit)]
+    least = sum(max(0.0, share - before.get(name, 0.0)) for name, share in after.items())
 
-    assert {was(unit) for unit in moved} == {"blue"}
-    assert len(moved) == sum(was(unit) == "blue" for unit in UNITS[:5_000])
+    assert len(moved) < 1.25 * least * len(UNITS)
+    assert all(
+        after[new] * before[old] > after.get(old, 0.0) * before.get(new, 0.0) for old, new in moved
+    )
+
+
+def test_from_two_to_three_nobody_changes_sides():
+    was, now = chooser(HALVES), chooser({"stable": 0.3, "candidate": 0.3, "third": 0.4})
+    moved = Counter((was(unit), now(unit)) for unit in UNITS)
+
+    assert moved["stable", "candidate"] == moved["candidate", "stable"] == 0
+    assert moved["stable", "third"] > 0
+    assert moved["candidate", "third"] > 0
 
 
 weight_lists = st.lists(st.integers(0, 50), min_size=1, max_size=6).filter(any)
