@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from modelserve.splitter._exposures import Exposure, Exposures, ExposuresStats
+from modelserve.splitter._policies import KLUCB, UCB1, EpsilonGreedy, ThompsonSampling
+from modelserve.splitter._rewards import Outcomes
 from modelserve.splitter._splitter import TrafficSplitter
 from modelserve.splitter._variant import (
     Assignment,
@@ -13,12 +15,17 @@ from modelserve.splitter._variant import (
 )
 
 __all__ = [
+    "KLUCB",
+    "UCB1",
     "Assignment",
+    "EpsilonGreedy",
     "Exposure",
     "Exposures",
     "ExposuresStats",
     "HashSplit",
+    "Outcomes",
     "SplitterStats",
+    "ThompsonSampling",
     "TrafficSplitter",
     "Variant",
     "VariantStats",

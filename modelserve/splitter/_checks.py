@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from modelserve.splitter._policies import Learning
 from modelserve.splitter._variant import Variant
 
 
@@ -32,3 +33,9 @@ def check_words(names: tuple[str, ...], salt: str, overrides: Mapping[Any, str])
             raise ValueError(
                 f"overrides: {unit!r} is forced to {name!r}, and the variants are {list(names)}"
             )
+
+
+def check_learning(name: str, policy: object, weights: Sequence[float | None] = ()) -> None:
+    """A policy that learns sets the shares itself."""
+    if isinstance(policy, Learning) and any(weight is not None for weight in weights or [1.0]):
+        raise ValueError(f"{name!r} learns its shares by {policy!r}: give its variants no weights")
