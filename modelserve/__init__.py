@@ -39,6 +39,7 @@ from modelserve.splitter import (
     ThompsonSampling,
     TrafficSplitter,
     Variant,
+    off_policy,
 )
 
 if TYPE_CHECKING:
@@ -99,6 +100,7 @@ __all__ = [  # noqa: RUF022 - sorted by letter, whatever they are
     "devices",
     "health",
     "inline",
+    "off_policy",
     "predictor",
     "request",
     "tune",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from modelserve.splitter import off_policy
 from modelserve.splitter._exposures import Exposure, Exposures, ExposuresStats
 from modelserve.splitter._policies import KLUCB, UCB1, EpsilonGreedy, ThompsonSampling
 from modelserve.splitter._rewards import Outcomes
@@ -29,4 +30,5 @@ __all__ = [
     "TrafficSplitter",
     "Variant",
     "VariantStats",
+    "off_policy",
 ]
