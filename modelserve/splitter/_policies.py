@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import KW_ONLY, dataclass
 from functools import partial
 from typing import Literal, Protocol, final, runtime_checkable
 
@@ -24,7 +23,6 @@ class Learning(Protocol):
 
 
 @final
-@dataclass(frozen=True)
 class EpsilonGreedy:
     """The variant with the best mean reward, and at times, with probability ``epsilon``, any.
 
@@ -35,24 +33,25 @@ class EpsilonGreedy:
     EpsilonGreedy(epsilon=0.05, low=0.0, high=1.0)
     """
 
-    epsilon: float = 0.1
-    _: KW_ONLY
-    low: float = 0.0
-    high: float = 1.0
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.epsilon <= 1:
-            raise ValueError(f"epsilon={self.epsilon} is no probability in [0, 1]")
-        _check_range(self.low, self.high)
+    def __init__(self, epsilon: float = 0.1, *, low: float = 0.0, high: float = 1.0) -> None:
+        if not 0 <= epsilon <= 1:
+            raise ValueError(f"epsilon={epsilon} is no probability in [0, 1]")
+        _check_range(low, high)
+        self.epsilon = epsilon
+        self.low = low
+        self.high = high
 
     def bandit(self, size: int, /) -> Bandit:
         """Start to learn about so many variants."""
         share_out = partial(epsilon_greedy, epsilon=self.epsilon)
         return Bandit(Arms(size, low=self.low, high=self.high), share_out)
 
+    def __repr__(self) -> str:
+        """Show how to write it."""
+        return _shown(self)
+
 
 @final
-@dataclass(frozen=True, kw_only=True)
 class UCB1:
     """The variant with the highest upper confidence bound of its mean reward.
 
@@ -64,19 +63,21 @@ class UCB1:
     UCB1(low=0.0, high=10.0)
     """
 
-    low: float = 0.0
-    high: float = 1.0
-
-    def __post_init__(self) -> None:
-        _check_range(self.low, self.high)
+    def __init__(self, *, low: float = 0.0, high: float = 1.0) -> None:
+        _check_range(low, high)
+        self.low = low
+        self.high = high
 
     def bandit(self, size: int, /) -> Bandit:
         """Start to learn about so many variants."""
         return Bandit(Arms(size, low=self.low, high=self.high), ucb1)
 
+    def __repr__(self) -> str:
+        """Show how to write it."""
+        return _shown(self)
+
 
 @final
-@dataclass(frozen=True, kw_only=True)
 class KLUCB:
     """As :class:`UCB1` with the tighter bound of the Bernoulli divergence: less regret, more work.
 
@@ -87,19 +88,21 @@ class KLUCB:
     KLUCB(low=0.0, high=1.0)
     """
 
-    low: float = 0.0
-    high: float = 1.0
-
-    def __post_init__(self) -> None:
-        _check_range(self.low, self.high)
+    def __init__(self, *, low: float = 0.0, high: float = 1.0) -> None:
+        _check_range(low, high)
+        self.low = low
+        self.high = high
 
     def bandit(self, size: int, /) -> Bandit:
         """Start to learn about so many variants."""
         return Bandit(Arms(size, low=self.low, high=self.high), kl_ucb)
 
+    def __repr__(self) -> str:
+        """Show how to write it."""
+        return _shown(self)
+
 
 @final
-@dataclass(frozen=True)
 class ThompsonSampling:
     """Each variant as often as it is probably the best.
 
@@ -116,23 +119,37 @@ class ThompsonSampling:
     ThompsonSampling(rewards='bernoulli', discount=0.999, low=0.0, high=1.0)
     """
 
-    rewards: Literal["bernoulli", "gaussian"] = "bernoulli"
-    _: KW_ONLY
-    discount: float = 1.0
-    low: float = 0.0
-    high: float = 1.0
-
-    def __post_init__(self) -> None:
-        if self.rewards not in {"bernoulli", "gaussian"}:
-            raise ValueError(f"rewards={self.rewards!r}: choose 'bernoulli' or 'gaussian'")
-        if not 0 < self.discount <= 1:
-            raise ValueError(f"discount={self.discount} lies outside of (0, 1]: 1 forgets nothing")
-        _check_range(self.low, self.high)
+    def __init__(
+        self,
+        rewards: Literal["bernoulli", "gaussian"] = "bernoulli",
+        *,
+        discount: float = 1.0,
+        low: float = 0.0,
+        high: float = 1.0,
+    ) -> None:
+        if rewards not in {"bernoulli", "gaussian"}:
+            raise ValueError(f"rewards={rewards!r}: choose 'bernoulli' or 'gaussian'")
+        if not 0 < discount <= 1:
+            raise ValueError(f"discount={discount} lies outside of (0, 1]: 1 forgets nothing")
+        _check_range(low, high)
+        self.rewards = rewards
+        self.discount = discount
+        self.low = low
+        self.high = high
 
     def bandit(self, size: int, /) -> Bandit:
         """Start to learn about so many variants."""
         arms = Arms(size, low=self.low, high=self.high, discount=self.discount)
         return Bandit(arms, Thompson(gaussian if self.rewards == "gaussian" else bernoulli))
+
+    def __repr__(self) -> str:
+        """Show how to write it."""
+        return _shown(self)
+
+
+def _shown(policy: object) -> str:
+    options = ", ".join(f"{name}={value!r}" for name, value in vars(policy).items())
+    return f"{type(policy).__name__}({options})"
 
 
 def _check_range(low: float, high: float) -> None:

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from statistics import NormalDist
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
@@ -131,6 +130,8 @@ def _numbers(name: str, values: Numbers, size: int) -> Floats:
 
 def _estimate(terms: Floats, w: Floats, level: float) -> Estimate:
     """Return the mean of terms with normal bounds."""
+    from statistics import NormalDist
+
     if not 0 < level < 1:
         raise ValueError(f"level={level} is no confidence in (0, 1)")
     value = float(terms.mean())

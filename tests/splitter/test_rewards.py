@@ -280,6 +280,15 @@ def test_policies_that_make_no_sense_are_refused(make, message):
         make()
 
 
+def test_policies_show_how_to_write_them():
+    assert [repr(policy) for policy in POLICIES] == [
+        "EpsilonGreedy(epsilon=0.1, low=0.0, high=1.0)",
+        "UCB1(low=0.0, high=1.0)",
+        "KLUCB(low=0.0, high=1.0)",
+        "ThompsonSampling(rewards='bernoulli', discount=1.0, low=0.0, high=1.0)",
+    ]
+
+
 def test_gaussian_rewards_of_any_scale_are_learned():
     split = learner(ms.ThompsonSampling("gaussian", low=-100.0, high=100.0))
     dice = random.Random(5)  # noqa: S311 - no secret
