@@ -29,7 +29,18 @@ from modelserve.errors import (
 from modelserve.loader import Every, ModelLoader, OnChange, Registry, checks
 from modelserve.predictor import Health, awarm, describe, health, inline, predictor, warm
 from modelserve.request import Request, Stamp, current_request, request
-from modelserve.splitter import Assignment, HashSplit, TrafficSplitter, Variant
+from modelserve.splitter import (
+    KLUCB,
+    UCB1,
+    Assignment,
+    EpsilonGreedy,
+    Exposures,
+    HashSplit,
+    ThompsonSampling,
+    TrafficSplitter,
+    Variant,
+    off_policy,
+)
 
 if TYPE_CHECKING:
     from modelserve.placement import Device, DevicePlacer, devices
@@ -45,7 +56,7 @@ LATER = {
 }
 """Where that lies which few services need: it is imported when it is asked for."""
 
-__all__ = [
+__all__ = [  # noqa: RUF022 - sorted by letter, whatever they are
     "AsList",
     "Assignment",
     "BadInput",
@@ -55,10 +66,13 @@ __all__ = [
     "Device",
     "DevicePlacer",
     "DynamicBatcher",
+    "EpsilonGreedy",
     "Every",
+    "Exposures",
     "Forked",
     "HashSplit",
     "Health",
+    "KLUCB",
     "ModelLoadError",
     "ModelLoader",
     "ModelPool",
@@ -74,7 +88,9 @@ __all__ = [
     "Stack",
     "Stamp",
     "Stuck",
+    "ThompsonSampling",
     "TrafficSplitter",
+    "UCB1",
     "Variant",
     "awarm",
     "batched",
@@ -85,6 +101,7 @@ __all__ = [
     "devices",
     "health",
     "inline",
+    "off_policy",
     "predictor",
     "request",
     "tune",

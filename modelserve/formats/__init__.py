@@ -141,7 +141,7 @@ def nbytes(path: Path | Remote) -> int | None:
     return path.nbytes() if isinstance(path, Remote) else _door.nbytes(path)
 
 
-def find(
+def find(  # noqa: PLR0913 - one word each
     path: Path | Remote,
     *,
     factory: Callable[[], Any] | None = None,

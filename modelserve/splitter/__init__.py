@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from modelserve.splitter import off_policy
+from modelserve.splitter._exposures import Exposure, Exposures, ExposuresStats
+from modelserve.splitter._policies import KLUCB, UCB1, EpsilonGreedy, ThompsonSampling
+from modelserve.splitter._rewards import Outcomes
 from modelserve.splitter._splitter import TrafficSplitter
 from modelserve.splitter._variant import (
     Assignment,
@@ -11,4 +15,20 @@ from modelserve.splitter._variant import (
     VariantStats,
 )
 
-__all__ = ["Assignment", "HashSplit", "SplitterStats", "TrafficSplitter", "Variant", "VariantStats"]
+__all__ = [
+    "KLUCB",
+    "UCB1",
+    "Assignment",
+    "EpsilonGreedy",
+    "Exposure",
+    "Exposures",
+    "ExposuresStats",
+    "HashSplit",
+    "Outcomes",
+    "SplitterStats",
+    "ThompsonSampling",
+    "TrafficSplitter",
+    "Variant",
+    "VariantStats",
+    "off_policy",
+]

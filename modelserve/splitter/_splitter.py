@@ -17,6 +17,7 @@ from collections.abc import (
 )
 from typing import TYPE_CHECKING, Any, final
 
+from modelserve._policy.bandit import Bandit
 from modelserve._policy.buckets import pick, shares
 from modelserve.errors import BadInput
 from modelserve.predictor import (
@@ -30,6 +31,11 @@ from modelserve.predictor import (
     refuse_on_loop,
 )
 from modelserve.request import Request, current
+from modelserve.splitter._checks import check_learning, check_words, name_of
+from modelserve.splitter._exposures import Exposures
+from modelserve.splitter._many import by_arm, in_order
+from modelserve.splitter._policies import Learning
+from modelserve.splitter._rewards import Outcomes, Rewards
 from modelserve.splitter._variant import (
     Arm,
     Assignment,
@@ -58,10 +64,12 @@ class TrafficSplitter(Primitive[In, Out]):
     The unit, a user or a session, is ``unit(x)`` if that function is given, else the ``unit`` of
     the request in force; calls without one are drawn at random, and counted as such. The same unit
     gets the same variant in every process for as long as the weights stand; another ``salt`` makes
-    another, independent split. ``overrides`` maps units to the variants they are forced to.
+    another, independent split. ``overrides`` maps units to the variants they are forced to, and
+    ``exposures`` keeps who saw which variant.
 
     Weights are shares that sum to 1; without any the shares are equal. ``set_weights`` swaps them
-    at once and ``rollback`` swaps them back; requests in flight finish where they began.
+    at once and ``rollback`` swaps them back; requests in flight finish where they began. With a
+    ``policy`` that learns, shares follow the rewards told by ``reward``, and each call draws anew.
 
     Raises ValueError for no variants, equal names, and weights that are no shares or do not sum
     to 1; :class:`~modelserve.NestingError` where it is called from below a cache or a batcher.
@@ -88,20 +96,23 @@ class TrafficSplitter(Primitive[In, Out]):
         *variants: Variant[In, Out],
         salt: str,
         unit: Callable[[In], str] | None = None,
-        policy: Policy | None = None,
+        policy: Policy | Learning | None = None,
         overrides: Mapping[str, str] | None = None,
+        exposures: Exposures | None = None,
         rng: random.Random | None = None,
         name: str | None = None,
         clock: Clock = time.time,
     ) -> None:
-        names = tuple(map(_name, variants))
-        _check_words(names, salt, overrides or {})
+        names = tuple(map(name_of, variants))
+        check_words(names, salt, overrides or {})
+        check_learning(salt, policy, [variant.weight for variant in variants])
         weights = shares(names, [variant.weight for variant in variants])
         options = {
             "salt": salt,
             "unit": unit,
             "policy": policy,
             "overrides": overrides,
+            "exposures": exposures,
             "rng": rng,
             "name": name,
             "clock": clock,
@@ -112,8 +123,15 @@ class TrafficSplitter(Primitive[In, Out]):
         self._names = names
         self._salt = salt
         self._unit = unit
-        self._policy = policy or HashSplit()
+        self._policy: Policy = HashSplit()
+        self._bandit: Bandit | None = None
+        if isinstance(policy, Learning):
+            self._bandit = policy.bandit(len(names))
+        elif policy is not None:
+            self._policy = policy
+        self._rewards = Rewards(salt, names, self._bandit)
         self._overrides = {unit: names.index(name) for unit, name in (overrides or {}).items()}
+        self._exposures = exposures
         self._given_rng = rng
         self._clock = clock
         self._random = Counter()
@@ -124,13 +142,15 @@ class TrafficSplitter(Primitive[In, Out]):
     def after_fork(self) -> None:
         """Number assignments, and draw at random, otherwise than the parent and its children."""
         self._changing = threading.Lock()
-        self._ids = map(f"{os.urandom(6).hex()}-{{:x}}".format, itertools.count())
+        self._ids = map(
+            f"{self._rewards.tag}-{os.urandom(6).hex()}-{{:x}}".format, itertools.count()
+        )
         self._rng = self._given_rng or random.Random()  # noqa: S311 - no secret
 
     @property
     def stats(self) -> SplitterStats:
         """A snapshot of what happened so far."""
-        weights = self._snapshot.weights
+        weights = self.weights.values()
         return SplitterStats(
             {
                 arm.name: VariantStats(weight, arm.calls.read(), arm.errors.read())
@@ -141,8 +161,15 @@ class TrafficSplitter(Primitive[In, Out]):
 
     @property
     def weights(self) -> dict[str, float]:
-        """The share of each variant now."""
-        return dict(zip(self._names, self._snapshot.weights, strict=True))
+        """The share of each variant now: as set, or as learned."""
+        bandit = self._bandit
+        now = self._snapshot.weights if bandit is None else self._rewards.shares(bandit)
+        return dict(zip(self._names, now, strict=True))
+
+    @property
+    def outcomes(self) -> dict[str, Outcomes]:
+        """Count, sum and sum of squares of the rewards of each variant."""
+        return self._rewards.outcomes
 
     def __call__(self, x: In, /) -> Out:
         """Answer by the variant of the call's unit."""
@@ -180,10 +207,10 @@ class TrafficSplitter(Primitive[In, Out]):
         for chunk in chunks(xs, CHUNK):
             order = self._order(chunk, scope)
             answers: dict[int, Iterator[Any]] = {}
-            for index, inputs in _by_arm(chunk, order).items():
+            for index, inputs in by_arm(chunk, order).items():
                 many = self._arms[index].predict.map(inputs, return_exceptions=True)
                 answers[index] = self._counted(list(many), index, scope)
-            yield from _in_order(order, answers, return_exceptions)
+            yield from in_order(order, answers, return_exceptions)
 
     async def amap(
         self, xs: Iterable[In] | AsyncIterable[In], /, *, return_exceptions: bool = False
@@ -193,10 +220,10 @@ class TrafficSplitter(Primitive[In, Out]):
         async for chunk in achunks(xs, CHUNK):
             order = self._order(chunk, scope)
             answers: dict[int, Iterator[Any]] = {}
-            for index, inputs in _by_arm(chunk, order).items():
+            for index, inputs in by_arm(chunk, order).items():
                 many = self._arms[index].predict.amap(inputs, return_exceptions=True)
                 answers[index] = self._counted([y async for y in many], index, scope)
-            for y in _in_order(order, answers, return_exceptions):
+            for y in in_order(order, answers, return_exceptions):
                 yield y
 
     def assign(self, unit: str) -> Assignment:
@@ -221,12 +248,41 @@ class TrafficSplitter(Primitive[In, Out]):
         >>> split("A")
         'A'
         """
+        check_learning(self.name, self._spec.options["policy"])
         for name in weights:
             if name not in self._names:
                 raise ValueError(f"{name!r} is no variant: choose from {list(self._names)}")
         given = shares(self._names, [weights.get(name, 0.0) for name in self._names])
         with self._changing:
             self._snapshot = self._made(given, self._snapshot)
+
+    def reward(self, assignment: Assignment | str, value: float) -> bool:
+        """Tell what a choice was worth: at any time, in any order, once.
+
+        The assignment may come from any process; where its call was answered by a policy that
+        learns, its id will do, for the last 100,000 choices. Returns False, and counts nothing, if
+        that choice had its reward before. Tell every outcome, zeros too.
+
+        Raises ValueError for a reward that is not finite or lies outside of the range that the
+        policy declares, an assignment of another split or of an unknown variant, and an id that
+        is not remembered.
+
+        >>> import modelserve as ms
+        >>> split = ms.TrafficSplitter(
+        ...     ms.Variant("old", str.upper),
+        ...     ms.Variant("new", str.lower),
+        ...     salt="letters",
+        ...     policy=ms.ThompsonSampling(),
+        ... )
+        >>> with ms.request() as r:
+        ...     answer = split("a")
+        >>> assignment = ms.Assignment(**r.record["letters.assignment"])
+        >>> split.reward(assignment, 1.0), split.reward(assignment.id, 1.0)
+        (True, False)
+        >>> split.outcomes[assignment.variant].mean
+        1.0
+        """
+        return self._rewards.give(assignment, value)
 
     def rollback(self) -> None:
         """Swap the weights back to what they were before the last change."""
@@ -261,13 +317,20 @@ class TrafficSplitter(Primitive[In, Out]):
         if scope is not None and scope.shared is not None:
             check_call(self, scope)
         index, propensity, bucket = self._draw(unit)
-        if scope is None or not scope.warming:
+        counted = scope is None or not scope.warming
+        if counted:
             self._arms[index].calls.add()
             if unit is None:
                 self._random.add()
-        if scope is not None:
+        exposures = self._exposures if counted and unit not in self._overrides else None
+        if scope is not None or exposures is not None or self._bandit is not None:
             assignment = self._assignment(index, propensity, bucket, unit)
-            scope.trail.append(AssignmentFact(self.name, assignment))
+            if scope is not None:
+                scope.trail.append(AssignmentFact(self.name, assignment))
+            if exposures is not None:
+                exposures.note(self.name, assignment)
+            if self._bandit is not None and counted:
+                self._rewards.tried(self._bandit, assignment.id, index)
         return index
 
     def _order(self, chunk: list[In], scope: Request | None) -> list[int | Exception]:
@@ -282,19 +345,21 @@ class TrafficSplitter(Primitive[In, Out]):
 
     def _draw(self, unit: object) -> tuple[int, float, int | None]:
         """Return the index of a unit's arm, with what probability, and the unit's bucket."""
-        snapshot = self._snapshot
-        if unit is None:
-            index = pick(snapshot.weights, self._rng.random())
-            return index, snapshot.weights[index], None
-        if not isinstance(unit, str):
+        if unit is not None and not isinstance(unit, str):
             raise TypeError(
                 f"{self.name!r} was given a unit that is a {type(unit).__name__}: units are "
                 "strings, so that they mean the same everywhere, as by unit=lambda x: str(...)"
             )
-        index, bucket = snapshot.buckets.choose(unit)
-        forced = self._overrides.get(unit)
+        snapshot = self._snapshot
+        forced = None if unit is None else self._overrides.get(unit)
         if forced is not None:
-            return forced, 1.0, bucket
+            return forced, 1.0, None
+        if self._bandit is not None:
+            return *self._rewards.choose(self._bandit, self._rng.random()), None
+        if unit is None:
+            index = pick(snapshot.weights, self._rng.random())
+            return index, snapshot.weights[index], None
+        index, bucket = snapshot.buckets.choose(unit)
         return index, snapshot.weights[index], bucket
 
     def _assignment(
@@ -313,49 +378,3 @@ class TrafficSplitter(Primitive[In, Out]):
             if isinstance(y, Exception):
                 self._count_error(self._arms[index], y, scope)
         return iter(answers)
-
-
-def _by_arm(chunk: list[In], order: list[int | Exception]) -> dict[int, list[In]]:
-    groups: dict[int, list[In]] = {}
-    for x, index in zip(chunk, order, strict=True):
-        if not isinstance(index, Exception):
-            groups.setdefault(index, []).append(x)
-    return groups
-
-
-def _in_order(
-    order: list[int | Exception],
-    answers: dict[int, Iterator[Any]],
-    return_exceptions: bool,  # noqa: FBT001 - internal
-) -> Iterator[Any]:
-    for index in order:
-        y = index if isinstance(index, Exception) else next(answers[index])
-        if isinstance(y, Exception) and not return_exceptions:
-            raise y
-        yield y
-
-
-def _name(variant: object) -> str:
-    if not isinstance(variant, Variant):
-        raise TypeError(
-            f"a {type(variant).__name__} is no Variant: pass them one by one, as in "
-            "TrafficSplitter(Variant('a', ...), Variant('b', ...), salt=...)"
-        )
-    return variant.name
-
-
-def _check_words(names: tuple[str, ...], salt: str, overrides: Mapping[Any, str]) -> None:
-    if not names:
-        raise ValueError("a splitter needs variants: pass at least one Variant")
-    if not salt:
-        raise ValueError("the salt is empty: name this split, as in salt='ranker-2026-11'")
-    for name in names:
-        if names.count(name) > 1:
-            raise ValueError(f"two variants are called {name!r}: give each a name of its own")
-    for unit, name in overrides.items():
-        if not isinstance(unit, str):
-            raise TypeError(f"overrides: {unit!r} is no unit: units are strings")
-        if name not in names:
-            raise ValueError(
-                f"overrides: {unit!r} is forced to {name!r}, and the variants are {list(names)}"
-            )

@@ -52,7 +52,8 @@ class Variant(Generic[In, Out]):
 class Assignment(NamedTuple):
     """Which variant a unit was given, and with what probability. A JSON-able value.
 
-    ``bucket`` is where the unit's hash falls, None for a draw at random; ``at`` is wall-clock time.
+    ``bucket`` is where the unit's hash falls, one of 2**64 places, and None where no hash decided:
+    the unit was forced, or there was none and the draw was at random. ``at`` is wall-clock time.
 
     >>> import modelserve as ms
     >>> split = ms.TrafficSplitter(ms.Variant("only", str.upper), salt="demo")
@@ -80,11 +81,11 @@ class Policy(Protocol):
 class HashSplit:
     """The same unit always gets the same variant, in every process, while weights stand.
 
-    Salted BLAKE2b; two variants are split by a threshold, so that a growing share keeps everybody
-    it had, three and more by weighted rendezvous hashing (Schindelhauer and Schomaker, SPAA 2005),
-    so that a unit moves only to a variant whose share grew by a larger factor than its own's. The
-    order of the variants does not matter, their names do. From two variants to three everybody is
-    drawn anew: give one that will come later ``weight=0.0`` from the start.
+    Salted BLAKE2b and weighted rendezvous hashing (Schindelhauer and Schomaker, SPAA 2005): when
+    weights change, or variants come and go, a unit moves only to a variant whose share grew by a
+    larger factor than its own's. So of two variants the one that grows keeps everybody it had, and
+    a third takes from both without moving anybody between them. The order of the variants does not
+    matter, their names do.
 
     >>> HashSplit()
     HashSplit()

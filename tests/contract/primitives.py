@@ -182,9 +182,13 @@ def cache(predict):
     return ms.PredictionCache(predict, maxsize=10_000, ttl=3600.0)
 
 
-def split(a, *b):
+def split(a, *b, **options):
     named = zip("ab", (a, *b), strict=False)
-    return ms.TrafficSplitter(*(ms.Variant(name, p) for name, p in named), salt="split")
+    return ms.TrafficSplitter(*(ms.Variant(name, p) for name, p in named), salt="split", **options)
+
+
+def learned(f):
+    return split(f, f, policy=ms.ThompsonSampling())
 
 
 def tree(leaf):
@@ -228,6 +232,7 @@ CASES = [
     case("cache-over-async-batcher", lambda f: cache(async_batched(f)), CACHE, OVER_BATCHER, ASYNC),
     case("splitter-of-one", split, SPLITTER, {"parts": ("a",)}),
     case("splitter-of-two", lambda f: split(f, f), SPLITTER),
+    case("splitter-that-learns", learned, SPLITTER),
     case("async-splitter-of-two", lambda f: split(f, f), SPLITTER, ASYNC),
     case("tree", tree, OVER_LOADER, OVER_BATCHER, OVER_CACHE, SPLITTER),
     case("async-tree", async_tree, OVER_LOADER, OVER_BATCHER, OVER_CACHE, SPLITTER, ASYNC),

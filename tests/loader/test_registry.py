@@ -187,7 +187,7 @@ def test_an_alias_that_never_rests_keeps_nobody_from_loading(registry, hand):
     fetch = source.fetch
 
     def move_meanwhile(now, device):
-        fetched = fetch(now)
+        fetched = fetch(now, device)
         registry.point("prod", next(others))
         return fetched
 
