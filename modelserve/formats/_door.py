@@ -119,9 +119,9 @@ def within(folder: Path, location: str, shown: str) -> Path:
         path = (root / location).resolve()
         alone = not path.exists() or path.stat().st_nlink == 1
     except (OSError, ValueError, RuntimeError):  # a loop of links, or a name that cannot be
-        raise _elsewhere(location, shown) from None
+        raise elsewhere(location, shown) from None
     if not alone or not path.is_relative_to(root):
-        raise _elsewhere(location, shown)
+        raise elsewhere(location, shown)
     return path
 
 
@@ -129,10 +129,11 @@ def check_location(location: str, shown: str) -> None:
     """Refuse a name that leads out of a folder by its very words. Raises ModelLoadError."""
     parts = location.split("/")
     if not all(parts) or {".", ".."} & set(parts) or set("\\:\0") & set(location):
-        raise _elsewhere(location, shown)
+        raise elsewhere(location, shown)
 
 
-def _elsewhere(location: str, shown: str) -> ModelLoadError:
+def elsewhere(location: str, shown: str) -> ModelLoadError:
+    """Return the error of external data that does not lie beside its model."""
     return ModelLoadError(
         f"'{shown}' names the external data {location[:80]!r}, which does not lie in its folder as "
         "a file of its own: export it anew, with all of its data beside it and no links"

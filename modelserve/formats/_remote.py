@@ -8,7 +8,7 @@ from typing import Any, cast
 from urllib.parse import urlsplit
 
 from modelserve.errors import ModelLoadError
-from modelserve.formats._door import ATTEMPTS, absent, check_location, check_size
+from modelserve.formats._door import ATTEMPTS, absent, check_location, check_size, elsewhere
 from modelserve.formats._known import needs, told
 
 HERE = {"file", "local"}
@@ -22,6 +22,8 @@ class Remote:
         parts = urlsplit(url)
         if parts.scheme in HERE:
             raise ModelLoadError(f"'{url}' is a file of this machine: pass its path alone")
+        if "::" in url:  # where fsspec would go through one to another, which may be here
+            raise ModelLoadError(f"'{url}' is a chain of URLs: pass the one of the file alone")
         name = PurePosixPath(parts.path or parts.netloc)
         self._url = url
         self.name, self.stem, self.suffix = name.name, name.stem, name.suffix
@@ -34,9 +36,17 @@ class Remote:
         return cast("bytes", _guarded(_take, self._url))
 
     def beside(self, location: str) -> bytes:
-        """Return the bytes of a file that the model names. Raises ModelLoadError."""
+        """Return the bytes of a file that the model names. Raises ModelLoadError.
+
+        A name that a URL means otherwise than a folder does is refused, and so is one beside a URL
+        of no path, where it would be another host. A query is of the model alone.
+        """
         check_location(location, self._url)
-        return Remote(f"{self._url.rpartition('/')[0]}/{location}").take()
+        parts = urlsplit(self._url)
+        folder, within, _ = parts.path.rpartition("/")
+        if not within or not location.isprintable() or set("%?#") & set(location):
+            raise elsewhere(location, self._url)
+        return Remote(f"{parts.scheme}://{parts.netloc}{folder}/{location}").take()
 
     def identity(self) -> object:
         """Return what differs when the file is another, without reading it."""

@@ -165,6 +165,44 @@ def test_external_data_lies_beside_the_model(service):
         loader.reload()
 
 
+@pytest.mark.parametrize(
+    "location",
+    [
+        *("%2e%2e/%2e%2e/private", "a?admin=1", "x#y", ".\t./private", "a\nb", "../private"),
+        *("/etc/passwd", "file:///etc/passwd", "a::b", ""),
+    ],
+)
+def test_external_data_that_a_url_would_have_elsewhere_is_refused(location):
+    model = formats.place("http://host.invalid/public/a.onnx")
+    message = f"'{model}' names the external data {location!r}, which does not lie in its folder"
+    with pytest.raises(ms.ModelLoadError, match=f"^{re.escape(message)}"):
+        model.beside(location)
+
+
+def test_beside_a_url_of_no_path_lies_nothing():
+    with pytest.raises(ms.ModelLoadError, match=r"names the external data 'other\.host', which"):
+        formats.place("memory://a.onnx").beside("other.host")
+
+
+def test_external_data_lies_beside_the_path_of_a_url_whatever_its_query(service):
+    service.pipe("/models/w.bin", b"weights")
+
+    assert formats.place("memory://models/a.onnx?sig=a/b#c/d").beside("w.bin") == b"weights"
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        *("simplecache::file:///etc/hostname", "zip://a.onnx::file:///a.zip"),
+        "https://host/a.onnx::local:///a.onnx",
+    ],
+)
+def test_a_chain_of_urls_is_refused(url):
+    message = f"'{url}' is a chain of URLs: pass the one of the file alone"
+    with pytest.raises(ms.ModelLoadError, match=f"^{re.escape(message)}$"):
+        formats.place(url)
+
+
 def test_what_a_service_was_asked_before_is_not_believed(monkeypatch):
     asked = []
     monkeypatch.setattr(MemoryFileSystem, "invalidate_cache", lambda self, path: asked.append(path))
