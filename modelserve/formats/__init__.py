@@ -87,8 +87,8 @@ def identity(path: Path | Remote) -> object:
     """Return what differs, by ``!=``, when a file is another or has other contents.
 
     It is device, inode, size and modification time, of the files that hold its weights too, and
-    of every file of a folder; of a URL it is what its service tells. Nothing is read. Raises
-    ModelLoadError.
+    of every file of a folder; of a URL it is what its service tells of it alone. Nothing is read
+    but a new ONNX model, once, for the names of its files. Raises ModelLoadError.
     """
     return path.identity() if isinstance(path, Remote) else _door.identity(path)
 
@@ -158,7 +158,16 @@ def read(
 
 
 def _gather(path: Path | Remote) -> _door.Contents:
-    """Read a file, and the files beside it that it names."""
+    """Read a file, and the files beside it that it names, all of them of one moment."""
+    for _ in range(_door.ATTEMPTS):
+        before = identity(path)
+        contents = _gather_once(path)
+        if not contents.beside or identity(path) == before:
+            return contents
+    raise _door.changed(str(path))
+
+
+def _gather_once(path: Path | Remote) -> _door.Contents:
     data = path.take() if isinstance(path, Remote) else _door.take(path, str(path))
     names: list[str] = []
     if path.suffix.lower() == ".onnx":

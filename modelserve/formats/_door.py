@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import os
 import stat
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from modelserve.errors import ModelLoadError
+from modelserve.formats._external import locations
 
 ATTEMPTS = 3
 """How often a file that changes while it is read is read anew."""
@@ -56,7 +58,12 @@ def take(path: Path, shown: str) -> bytes:
             raise _unreadable(error, shown) from error
         if len(data) == before.st_size and {_state(s) for s in after} == {_state(before)}:
             return data
-    raise ModelLoadError(
+    raise changed(shown)
+
+
+def changed(shown: str) -> ModelLoadError:
+    """Return the error of a file that never rests."""
+    return ModelLoadError(
         f"'{shown}' changed while it was read, {ATTEMPTS} times: write it elsewhere and rename it"
     )
 
@@ -182,7 +189,8 @@ def identity(path: Path) -> object:
     """Return what differs, by ``!=``, when a file is another or has other contents.
 
     It is device, inode, size and modification time, of the files that hold its weights too, and
-    of every file of a folder: cheap, as nothing is read. Raises ModelLoadError.
+    of every file of a folder: cheap, as nothing is read but a new ONNX model, once, for the names
+    of its files. Raises ModelLoadError.
     """
     try:
         state = path.stat()
@@ -192,8 +200,17 @@ def identity(path: Path) -> object:
         raise absent(str(path)) from None
     except (OSError, ValueError) as error:
         raise _unreadable(error, str(path)) from error
-    names = (name.format(name=path.name, stem=path.stem) for name in BESIDE)
-    return (_state(state), *_states(path.with_name(name) for name in names))
+    names = [name.format(name=path.name, stem=path.stem) for name in BESIDE]
+    if path.suffix.lower() == ".onnx":
+        with contextlib.suppress(ModelLoadError):  # it may be half there yet
+            names += _named(path, _state(state))
+    return (_state(state), *_states(path.parent / name for name in names))
+
+
+@functools.lru_cache(maxsize=1024)
+def _named(path: Path, state: FileState) -> tuple[str, ...]:  # noqa: ARG001 - what it is kept for
+    """Return the names of the files that an ONNX model names, read once for each of its states."""
+    return tuple(locations(take(path, str(path))))
 
 
 def _states(paths: Iterable[Path]) -> Iterable[tuple[str, FileState]]:
