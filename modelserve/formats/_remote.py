@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import PurePosixPath
 from typing import Any, cast
@@ -13,6 +14,8 @@ from modelserve.formats._known import needs, told
 
 HERE = {"file", "local"}
 """What fsspec calls the disk of this machine, where the checks of the door are better."""
+SECRETS = re.compile(r"(?<=://)[^/\s]*@|(?<=\S)[?#][^\s'\")]+")
+"""What in URLs is not for all to see: a user, and a query, which may be a signature."""
 
 
 class Remote:
@@ -21,15 +24,18 @@ class Remote:
     def __init__(self, url: str) -> None:
         parts = urlsplit(url)
         if parts.scheme in HERE:
-            raise ModelLoadError(f"'{url}' is a file of this machine: pass its path alone")
+            raise ModelLoadError(f"'{_shown(url)}' is a file of this machine: pass its path alone")
         if "::" in url:  # where fsspec would go through one to another, which may be here
-            raise ModelLoadError(f"'{url}' is a chain of URLs: pass the one of the file alone")
+            raise ModelLoadError(
+                f"'{_shown(url)}' is a chain of URLs: pass the one of the file alone"
+            )
         name = PurePosixPath(parts.path or parts.netloc)
         self._url = url
         self.name, self.stem, self.suffix = name.name, name.stem, name.suffix
 
     def __str__(self) -> str:
-        return self._url
+        """Show the URL without what may be secret in it."""
+        return _shown(self._url)
 
     def take(self) -> bytes:
         """Return the bytes of the file, all of them of one moment. Raises ModelLoadError."""
@@ -41,11 +47,11 @@ class Remote:
         A name that a URL means otherwise than a folder does is refused, and so is one beside a URL
         of no path, where it would be another host. A query is of the model alone.
         """
-        check_location(location, self._url)
+        check_location(location, str(self))
         parts = urlsplit(self._url)
         folder, within, _ = parts.path.rpartition("/")
         if not within or not location.isprintable() or set("%?#") & set(location):
-            raise elsewhere(location, self._url)
+            raise elsewhere(location, str(self))
         return Remote(f"{parts.scheme}://{parts.netloc}{folder}/{location}").take()
 
     def identity(self) -> object:
@@ -55,21 +61,29 @@ class Remote:
 
 def _guarded(do: Callable[[Any, str, str], Any], url: str) -> Any:
     """Do something with a file, of which whatever goes wrong is told in one way."""
+    shown = _shown(url)
     try:
         import fsspec
     except ImportError as missing:
-        raise ModelLoadError(f"'{url}' cannot be fetched: {needs('fsspec', 'remote')}") from missing
+        why = needs("fsspec", "remote")
+        raise ModelLoadError(f"'{shown}' cannot be fetched: {why}") from missing
     try:
         fs, path = fsspec.core.url_to_fs(url)
-        return do(fs, path, url)
+        return do(fs, path, shown)
     except ModelLoadError:
         raise
     except FileNotFoundError:
-        raise absent(url) from None
-    except Exception as error:  # each service has errors of its own
+        raise absent(shown) from None
+    except Exception as error:  # noqa: BLE001 - each service has errors of its own
+        why = SECRETS.sub("", told(error).replace(url, shown))
         raise ModelLoadError(
-            f"'{url}' cannot be fetched: {told(error)}: check the address and who may read it"
-        ) from error
+            f"'{shown}' cannot be fetched: {why}: check the address and who may read it"
+        ) from (error if shown == url else None)  # it may tell the URL
+
+
+def _shown(url: str) -> str:
+    """Return a URL without what may be secret in it."""
+    return re.sub("(?<=://)[^/]*@", "", re.split("[?#]", url, maxsplit=1)[0])
 
 
 def _take(fs: Any, path: str, shown: str) -> bytes:

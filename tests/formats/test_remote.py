@@ -3,6 +3,7 @@
 import io
 import re
 import sys
+import traceback
 from pathlib import Path
 
 import numpy as np
@@ -201,6 +202,62 @@ def test_a_chain_of_urls_is_refused(url):
     message = f"'{url}' is a chain of URLs: pass the one of the file alone"
     with pytest.raises(ms.ModelLoadError, match=f"^{re.escape(message)}$"):
         formats.place(url)
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("https://host/a.npz?X-Amz-Signature=SECRET&b=c/d", "https://host/a.npz"),
+        ("https://user:SECRET@host/a.npz", "https://host/a.npz"),
+        ("https://user:SEC@RET@host/a.npz?sig=SECRET#x", "https://host/a.npz"),
+        ("https://host/a.npz#SECRET", "https://host/a.npz"),
+        ("https://host/a.npz?a='SECRET' SECRET", "https://host/a.npz"),
+        ("s3://bucket/deep/a@b.npz", "s3://bucket/deep/a@b.npz"),
+    ],
+)
+def test_a_url_is_shown_without_what_may_be_secret(url, shown):
+    assert str(formats.place(url)) == shown
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError("403, message='Forbidden', url='https://u:SECRET@host/a.npz?sig=SECRET'"),
+        FileNotFoundError("memory://models/a.npz?sig=SECRET"),
+        ValueError("no such thing (https://host/a.npz?sig=SECRET)"),
+    ],
+)
+def test_no_error_tells_what_may_be_secret(monkeypatch, error):
+    def info(self, path, **how):
+        raise error
+
+    monkeypatch.setattr(MemoryFileSystem, "info", info)
+    loader = ms.ModelLoader("memory://models/a.npz?sig=SECRET", predict=lambda m, x: x)
+    with pytest.raises(ms.ModelLoadError, match=r"^'memory://models/a\.npz' ") as caught:
+        loader(1)
+    told = "".join(traceback.format_exception(caught.value))
+
+    assert "SECRET" not in told
+    assert "SECRET" not in repr(ms.health(loader))
+
+
+def test_an_error_of_a_service_is_there_where_nothing_is_secret(monkeypatch):
+    error = OSError("the line is down")
+
+    def info(self, path, **how):
+        raise error
+
+    monkeypatch.setattr(MemoryFileSystem, "info", info)
+    with pytest.raises(ms.ModelLoadError, match="the line is down: check") as caught:
+        formats.place(URL).take()
+    assert caught.value.__cause__ is error
+
+
+@pytest.mark.parametrize("url", ["file:///a.npz?SECRET", "zip::memory://a.npz?SECRET"])
+def test_a_refused_url_is_not_told_either(url):
+    with pytest.raises(ms.ModelLoadError) as caught:
+        formats.place(url)
+    assert "SECRET" not in str(caught.value)
 
 
 def test_what_a_service_was_asked_before_is_not_believed(monkeypatch):
