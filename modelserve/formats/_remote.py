@@ -65,8 +65,9 @@ def _guarded(do: Callable[[Any, str, str], Any], url: str) -> Any:
     try:
         import fsspec
     except ImportError as missing:
-        why = needs("fsspec", "remote")
-        raise ModelLoadError(f"'{shown}' cannot be fetched: {why}") from missing
+        raise ModelLoadError(
+            f"'{shown}' cannot be fetched: {needs('fsspec', 'remote')}"
+        ) from missing
     try:
         fs, path = fsspec.core.url_to_fs(url)
         return do(fs, path, shown)
@@ -75,9 +76,9 @@ def _guarded(do: Callable[[Any, str, str], Any], url: str) -> Any:
     except FileNotFoundError:
         raise absent(shown) from None
     except Exception as error:  # noqa: BLE001 - each service has errors of its own
-        why = SECRETS.sub("", told(error).replace(url, shown))
+        said = SECRETS.sub("", told(error).replace(url, shown))
         raise ModelLoadError(
-            f"'{shown}' cannot be fetched: {why}: check the address and who may read it"
+            f"'{shown}' cannot be fetched: {said}: check the address and who may read it"
         ) from (error if shown == url else None)  # it may tell the URL
 
 
