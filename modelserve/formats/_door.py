@@ -215,7 +215,7 @@ def _named(path: Path, state: FileState) -> tuple[str, ...]:  # noqa: ARG001 - w
 
 def _states(paths: Iterable[Path]) -> Iterable[tuple[str, FileState]]:
     for path in paths:
-        with contextlib.suppress(FileNotFoundError):  # it may go at any moment
+        with contextlib.suppress(OSError, ValueError):  # gone at any moment, or a loop of links
             yield str(path), _state(path.stat())
 
 

@@ -234,6 +234,31 @@ def test_a_folder_is_another_when_any_of_its_files_is(tmp_path):
     assert formats.identity(tmp_path) == formats.identity(tmp_path)
 
 
+@pytest.mark.parametrize("name", ["ranker.onnx.data", "ranker.bin"])
+def test_a_loop_of_links_beside_a_file_is_as_if_nothing_were_there(path, name):
+    alone = formats.identity(path)
+    path.with_name(name).symlink_to(name)
+
+    assert formats.identity(path) == alone
+
+
+def test_a_loop_of_links_in_a_folder_is_passed_by(tmp_path):
+    (tmp_path / "weights").write_bytes(b"1")
+    alone = formats.identity(tmp_path)
+    (tmp_path / "loop").symlink_to("loop")
+
+    assert formats.identity(tmp_path) == alone != ()
+
+
+def test_a_name_that_no_file_can_have_is_as_if_nothing_were_there(path):
+    entry = b"\x0a\x08location\x12\x02w\0"
+    tensor = b"\x6a" + bytes([len(entry)]) + entry
+    graph = b"\x2a" + bytes([len(tensor)]) + tensor
+    path.write_bytes(b"\x3a" + bytes([len(graph)]) + graph)
+
+    assert len(formats.identity(path)) == 1
+
+
 @pytest.mark.parametrize(
     ("path", "message"),
     [
