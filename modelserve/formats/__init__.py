@@ -87,8 +87,9 @@ def identity(path: Path | Remote) -> object:
     """Return what differs, by ``!=``, when a file is another or has other contents.
 
     It is device, inode, size and modification time, of the files that hold its weights too, and
-    of every file of a folder; of a URL it is what its service tells of it alone. Nothing is read
-    but a new ONNX model, once, for the names of its files. Raises ModelLoadError.
+    of every file of a folder; of a URL it is what its service tells of it alone, and None if
+    that could be the same for another. Nothing is read but a new ONNX model, once, for the names of
+    its files. Raises ModelLoadError.
     """
     return path.identity() if isinstance(path, Remote) else _door.identity(path)
 

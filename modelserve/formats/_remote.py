@@ -17,6 +17,13 @@ HERE = {"file", "local"}
 SECRETS = re.compile(r"(?<=://)[^/\s]*@|(?<=\S)[?#][^\s'\")]+")
 """What in URLs is not for all to see: a user, and a query, which may be a signature."""
 
+MARKS = re.compile(
+    r"e-?tag|md5|sha\d*$|crc|checksum|digest|hash|oid|commit|generation|version"
+    "|modif|mtime|updated|created",
+    re.IGNORECASE,
+)
+"""How services call what is another once a file is: a digest, a number of its own, or a time."""
+
 
 class Remote:
     """A file behind a URL, with as much of a path as a reader of models asks for."""
@@ -55,8 +62,11 @@ class Remote:
         return Remote(f"{parts.scheme}://{parts.netloc}{folder}/{location}").take()
 
     def identity(self) -> object:
-        """Return what differs when the file is another, without reading it."""
-        return _guarded(lambda fs, path, _: _info(fs, path)[1], self._url)
+        """Return what differs when the file is another, without reading it.
+
+        It is None if that cannot be told, as by a service that tells the size of a file alone.
+        """
+        return _guarded(lambda fs, path, _: _identity(fs, path), self._url)
 
 
 def _guarded(do: Callable[[Any, str, str], Any], url: str) -> Any:
@@ -102,10 +112,22 @@ def _take(fs: Any, path: str, shown: str) -> bytes:
     )
 
 
+def _identity(fs: Any, path: str) -> str | None:
+    """Return what a service tells of a file, if it would tell another of the same size."""
+    info = _facts(fs, path)
+    tells = any(MARKS.search(key) for key, value in info.items() if value is not None)
+    return repr(sorted(info.items())) if tells else None
+
+
 def _info(fs: Any, path: str) -> tuple[int | None, str]:
     """Return a file's size, and all that its service tells of it."""
+    info = _facts(fs, path)
+    return info.get("size"), repr(sorted(info.items()))
+
+
+def _facts(fs: Any, path: str) -> dict[str, Any]:
     fs.invalidate_cache(path)
-    info = fs.info(path)
+    info: dict[str, Any] = fs.info(path)
     if info.get("type") == "directory":
         raise IsADirectoryError("it is a folder")
-    return info.get("size"), repr(sorted(info.items()))
+    return info

@@ -260,6 +260,42 @@ def test_a_refused_url_is_not_told_either(url):
     assert "SECRET" not in str(caught.value)
 
 
+PLAIN = {
+    "name": "/a.npz",
+    "size": 8,
+    "type": "file",
+    "mimetype": "x",
+    "partial": True,
+    "ETag": None,
+}
+
+
+@pytest.mark.parametrize(
+    "fact",
+    [
+        *({"ETag": '"1"'}, {"etag": "1"}, {"Content-MD5": "1"}, {"Digest": "1"}, {"sha": "1"}),
+        *({"Last-Modified": "1"}, {"LastModified": 1}, {"last_modified": 1}, {"mtime": 1}),
+        *({"generation": "1"}, {"crc32c": "1"}, {"VersionId": "1"}, {"modificationTime": 1}),
+        *({"updated": "1"}, {"content_hash": "1"}, {"created": 1}, {"blob_oid": "1"}),
+    ],
+)
+def test_a_service_that_tells_one_file_from_another_tells_an_identity(monkeypatch, fact):
+    monkeypatch.setattr(MemoryFileSystem, "info", lambda self, path, **how: dict(facts))
+    facts = PLAIN | fact
+    seen = formats.identity(formats.place(URL))
+    assert seen == formats.identity(formats.place(URL))
+    facts = PLAIN | dict.fromkeys(fact, "another")
+
+    assert seen != formats.identity(formats.place(URL))
+
+
+@pytest.mark.parametrize("more", [{}, {"mode": 420, "uid": 0, "islink": False}, {"shared": True}])
+def test_a_service_that_tells_no_more_than_a_size_tells_no_identity(monkeypatch, more):
+    monkeypatch.setattr(MemoryFileSystem, "info", lambda self, path, **how: PLAIN | more)
+
+    assert formats.identity(formats.place(URL)) is None
+
+
 def test_what_a_service_was_asked_before_is_not_believed(monkeypatch):
     asked = []
     monkeypatch.setattr(MemoryFileSystem, "invalidate_cache", lambda self, path: asked.append(path))
