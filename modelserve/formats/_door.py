@@ -157,9 +157,9 @@ def digest_of_all(files: dict[str, bytes]) -> str:
     return digest("".join(f"{digest(files[name])}  {name}\n" for name in files).encode())
 
 
-def pinned(sha256: str | None) -> str:
+def pinned(sha256: object) -> str:
     """Return a pinned digest as ``hexdigest`` would spell it, or nothing. Raises ValueError."""
-    pin = "" if sha256 is None else sha256.lower()
+    pin = sha256.lower() if isinstance(sha256, str) else ""
     if sha256 is not None and not (SHORTEST_PIN <= len(pin) <= WHOLE_PIN and set(pin) <= set(_HEX)):
         raise ValueError(
             f"sha256={sha256!r}: pass the digest that `sha256sum` prints, 64 hexadecimal digits "

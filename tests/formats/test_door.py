@@ -172,7 +172,13 @@ def test_no_pin_is_the_beginning_of_every_digest():
     assert formats.pinned(None) == ""
 
 
-@pytest.mark.parametrize("given", ["", PIN[:15], PIN + "0", "sha256:" + PIN[:20], " " + PIN])
+@pytest.mark.parametrize(
+    "given",
+    [
+        *("", PIN[:15], PIN + "0", "sha256:" + PIN[:20], " " + PIN),
+        *(5, 0, False, PIN.encode(), [PIN], int("1" * 64)),
+    ],
+)
 def test_what_is_no_digest_cannot_be_pinned(given):
     with pytest.raises(ValueError, match=re.escape(f"sha256={given!r}: pass the digest that")):
         formats.pinned(given)
