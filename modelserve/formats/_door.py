@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
+from modelserve._policy import limits
 from modelserve.errors import ModelLoadError
 from modelserve.formats._external import locations
 
@@ -19,8 +20,7 @@ ATTEMPTS = 3
 """How often a file that changes while it is read is read anew."""
 SHORTEST_PIN, WHOLE_PIN = 16, 64
 """Hexadecimal digits that a pinned digest has at least, and all of them."""
-BOUNDS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
-"""Where Linux tells a container how much memory it has: in version 2 and in version 1."""
+ROOT = Path("/")
 BESIDE = ("{name}.data", "{name}_data", "{stem}.data", "{stem}.bin")
 """What exporters call the file that holds the weights of a model file."""
 
@@ -104,15 +104,22 @@ def check_size(size: int, what: str) -> None:
         )
 
 
-def room(bounds: Iterable[str] = BOUNDS) -> int:
-    """Return how much memory the machine has, or its container where that has less, in bytes."""
+def room(root: Path = ROOT) -> int:
+    """Return the memory of the machine, or of its control groups where they have less, in bytes."""
     rooms = [sys.maxsize]
     with contextlib.suppress(AttributeError, ValueError):  # not every system tells
         rooms.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
-    for bound in bounds:
-        with contextlib.suppress(OSError, ValueError):  # no such file, or "max"
-            rooms.append(int(Path(bound).read_text("ascii")))
-    return min(rooms)
+    v2, folders = limits.folders(_text(root / "proc/self/cgroup"), "memory")
+    name = "memory.max" if v2 else "memory.limit_in_bytes"
+    base = root / "sys/fs/cgroup" / ("" if v2 else "memory")
+    bounds = (limits.nbytes(_text(base / folder / name)) for folder in folders)
+    return min([*rooms, *(bound for bound in bounds if bound is not None)])
+
+
+def _text(path: Path) -> str:
+    with contextlib.suppress(OSError):
+        return path.read_text("utf-8", "surrogateescape")
+    return ""
 
 
 def within(folder: Path, location: str, shown: str) -> Path:

@@ -132,20 +132,34 @@ def test_a_file_larger_than_the_memory_is_refused_before_it_is_read(path):
         _door.take(path, "ranker")
 
 
-def test_the_memory_is_that_of_the_container_where_it_has_less(tmp_path):
-    bound = tmp_path / "memory.max"
+@pytest.mark.parametrize(
+    ("own", "folder", "name", "none"),
+    [
+        ("0::/\n", "", "memory.max", "max\n"),
+        ("0::/pod/box\n", "pod", "memory.max", "max\n"),
+        ("0::/pod/bäx\n", "pod/bäx", "memory.max", "max\n"),
+        ("4:memory:/docker/a\n", "memory", "memory.limit_in_bytes", "9223372036854771712\n"),
+        ("4:memory:/docker/a\n", "memory/docker/a", "memory.limit_in_bytes", "-1\n"),
+    ],
+)
+def test_the_memory_is_that_of_the_control_groups_where_they_have_less(
+    tmp_path, own, folder, name, none
+):
+    (tmp_path / "proc/self").mkdir(parents=True)
+    (tmp_path / "proc/self/cgroup").write_text(own, "utf-8")
+    bound = tmp_path / "sys/fs/cgroup" / folder / name
+    bound.parent.mkdir(parents=True)
     bound.write_text("1000\n")
-    bounds = [str(tmp_path / "absent"), str(bound)]
 
-    assert _door.room(bounds) == 1000
-    bound.write_text("max\n")
-    assert 1000 < _door.room(bounds) < 1 << 60
+    assert _door.room(tmp_path) == 1000
+    bound.write_text(none)
+    assert 1000 < _door.room(tmp_path) < 1 << 60
 
 
-def test_a_system_that_does_not_tell_its_memory_sets_no_bound(monkeypatch):
+def test_a_system_that_does_not_tell_its_memory_sets_no_bound(tmp_path, monkeypatch):
     monkeypatch.delattr(os, "sysconf")
 
-    assert _door.room([]) == sys.maxsize
+    assert _door.room(tmp_path) == sys.maxsize
 
 
 def test_digests_are_those_that_sha256sum_prints(tmp_path):
