@@ -76,6 +76,9 @@ class Runtime(Protocol):
 def place(source: str | os.PathLike[str]) -> Path | Remote:
     """Return where a file lies: a path, or a URL such as ``s3://models/ranker.onnx``.
 
+    A relative path stays one, as messages show it: it is of the working directory of each look.
+    Raises ModelLoadError for a URL that leads to a file of this machine.
+
     >>> place("models/ranker.onnx").stem, place("s3://models/ranker.onnx").stem
     ('ranker', 'ranker')
     """
