@@ -163,26 +163,31 @@ def read(
 
 def _gather(path: Path | Remote) -> _door.Contents:
     """Read a file, and the files beside it that it names, all of them of one moment."""
+    if path.suffix.lower() != ".onnx":
+        data = _take(path)
+        return _door.Contents(data, {}, _door.digest(data))
     for _ in range(_door.ATTEMPTS):
         before = identity(path)
-        contents = _gather_once(path)
+        contents = _gather_named(path)
         if not contents.beside or identity(path) == before:
             return contents
     raise _door.changed(str(path))
 
 
-def _gather_once(path: Path | Remote) -> _door.Contents:
-    data = path.take() if isinstance(path, Remote) else _door.take(path, str(path))
-    names: list[str] = []
-    if path.suffix.lower() == ".onnx":
-        try:
-            names = _external.locations(data)
-        except ModelLoadError as error:
-            raise _failed(path, error) from None
+def _gather_named(path: Path | Remote) -> _door.Contents:
+    data = _take(path)
+    try:
+        names = _external.locations(data)
+    except ModelLoadError as error:
+        raise _failed(path, error) from None
     if not names:
         return _door.Contents(data, {}, _door.digest(data))
     beside = {name: _beside(path, name) for name in names}
     return _door.Contents(data, beside, _door.digest_of_all({path.name: data} | beside))
+
+
+def _take(path: Path | Remote) -> bytes:
+    return path.take() if isinstance(path, Remote) else _door.take(path, str(path))
 
 
 def _beside(path: Path | Remote, name: str) -> bytes:

@@ -19,7 +19,7 @@ SECRETS = re.compile(r"(?<=://)[^/\s]*@|(?<=\S)[?#][^\s'\")]+")
 
 MARKS = re.compile(
     r"e-?tag|md5|sha\d*$|crc|checksum|digest|hash|oid|commit|generation|version"
-    "|modif|mtime|updated|created",
+    "|modif|mtime|write_time|updated|created",
     re.IGNORECASE,
 )
 """How services call what is another once a file is: a digest, a number of its own, or a time."""

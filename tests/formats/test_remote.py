@@ -276,7 +276,13 @@ PLAIN = {
         *({"ETag": '"1"'}, {"etag": "1"}, {"Content-MD5": "1"}, {"Digest": "1"}, {"sha": "1"}),
         *({"Last-Modified": "1"}, {"LastModified": 1}, {"last_modified": 1}, {"mtime": 1}),
         *({"generation": "1"}, {"crc32c": "1"}, {"VersionId": "1"}, {"modificationTime": 1}),
-        *({"updated": "1"}, {"content_hash": "1"}, {"created": 1}, {"blob_oid": "1"}),
+        *(
+            {"last_write_time": 1},
+            {"updated": "1"},
+            {"content_hash": "1"},
+            {"created": 1},
+            {"blob_oid": "1"},
+        ),
     ],
 )
 def test_a_service_that_tells_one_file_from_another_tells_an_identity(monkeypatch, fact):
@@ -299,6 +305,6 @@ def test_a_service_that_tells_no_more_than_a_size_tells_no_identity(monkeypatch,
 def test_what_a_service_was_asked_before_is_not_believed(monkeypatch):
     asked = []
     monkeypatch.setattr(MemoryFileSystem, "invalidate_cache", lambda self, path: asked.append(path))
-    formats.place(URL).take()
+    formats.read(formats.place(URL))
 
     assert asked == ["/models/linear.npz"] * 2
