@@ -162,11 +162,11 @@ def read(
 
 
 def _gather(path: Path | Remote) -> _door.Contents:
-    """Read a file, and the files beside it that it names, all of them of one moment."""
+    """Read a file, and the files beside it that it names."""
     if path.suffix.lower() != ".onnx":
         data = _take(path)
         return _door.Contents(data, {}, _door.digest(data))
-    for _ in range(_door.ATTEMPTS):
+    for _ in range(_door.ATTEMPTS):  # all of them of one moment
         before = identity(path)
         contents = _gather_named(path)
         if not contents.beside or identity(path) == before:
