@@ -76,7 +76,6 @@ class Runtime(Protocol):
 def place(source: str | os.PathLike[str]) -> Path | Remote:
     """Return where a file lies: a path, or a URL such as ``s3://models/ranker.onnx``.
 
-    A relative path stays one, as messages show it: it is of the working directory of each look.
     Raises ModelLoadError for a URL that leads to a file of this machine.
 
     >>> place("models/ranker.onnx").stem, place("s3://models/ranker.onnx").stem
@@ -163,31 +162,19 @@ def read(
 
 def _gather(path: Path | Remote) -> _door.Contents:
     """Read a file, and the files beside it that it names."""
-    if path.suffix.lower() != ".onnx":
-        data = _take(path)
-        return _door.Contents(data, {}, _door.digest(data))
     for _ in range(_door.ATTEMPTS):  # all of them of one moment
-        before = identity(path)
-        contents = _gather_named(path)
-        if not contents.beside or identity(path) == before:
-            return contents
+        before = identity(path) if path.suffix.lower() == ".onnx" else None
+        data = path.take() if isinstance(path, Remote) else _door.take(path, str(path))
+        try:
+            names = _external.locations(data) if path.suffix.lower() == ".onnx" else []
+        except ModelLoadError as error:
+            raise _failed(path, error) from None
+        if not names:
+            return _door.Contents(data, {}, _door.digest(data))
+        beside = {name: _beside(path, name) for name in names}
+        if identity(path) == before:
+            return _door.Contents(data, beside, _door.digest_of_all({path.name: data} | beside))
     raise _door.changed(str(path))
-
-
-def _gather_named(path: Path | Remote) -> _door.Contents:
-    data = _take(path)
-    try:
-        names = _external.locations(data)
-    except ModelLoadError as error:
-        raise _failed(path, error) from None
-    if not names:
-        return _door.Contents(data, {}, _door.digest(data))
-    beside = {name: _beside(path, name) for name in names}
-    return _door.Contents(data, beside, _door.digest_of_all({path.name: data} | beside))
-
-
-def _take(path: Path | Remote) -> bytes:
-    return path.take() if isinstance(path, Remote) else _door.take(path, str(path))
 
 
 def _beside(path: Path | Remote, name: str) -> bytes:
