@@ -119,6 +119,8 @@ class Chooser(Protocol):
 def place(source: str | os.PathLike[str]) -> Path | Remote:
     """Return where a file lies: a path, or a URL such as ``s3://models/ranker.onnx``.
 
+    Raises ModelLoadError for a URL that leads to a file of this machine.
+
     >>> place("models/ranker.onnx").stem, place("s3://models/ranker.onnx").stem
     ('ranker', 'ranker')
     """
@@ -130,8 +132,9 @@ def identity(path: Path | Remote) -> object:
     """Return what differs, by ``!=``, when a file is another or has other contents.
 
     It is device, inode, size and modification time, of the files that hold its weights too, and
-    of every file of a folder; of a URL it is what its service tells. Nothing is read. Raises
-    ModelLoadError.
+    of every file of a folder; of a URL it is what its service tells of it alone, and None if
+    that could be the same for another. Nothing is read but a new ONNX model, once, for the names of
+    its files. Raises ModelLoadError.
     """
     return path.identity() if isinstance(path, Remote) else _door.identity(path)
 
@@ -264,17 +267,19 @@ def takes(path: Path | Remote, device: str, factory: Callable[[], Any] | None = 
 
 def _contents(path: Path | Remote) -> _door.Contents:
     """Read a file, and the files beside it that it names."""
-    data = path.take() if isinstance(path, Remote) else _door.take(path, str(path))
-    names: list[str] = []
-    if path.suffix.lower() == ".onnx":
+    for _ in range(_door.ATTEMPTS):  # all of them of one moment
+        before = identity(path) if path.suffix.lower() == ".onnx" else None
+        data = path.take() if isinstance(path, Remote) else _door.take(path, str(path))
         try:
-            names = _external.locations(data)
+            names = _external.locations(data) if path.suffix.lower() == ".onnx" else []
         except ModelLoadError as error:
             raise _failed(path, error) from None
-    if not names:
-        return _door.Contents(data, {}, _door.digest(data))
-    beside = {name: _beside(path, name) for name in names}
-    return _door.Contents(data, beside, _door.digest_of_all({path.name: data} | beside))
+        if not names:
+            return _door.Contents(data, {}, _door.digest(data))
+        beside = {name: _beside(path, name) for name in names}
+        if identity(path) == before:
+            return _door.Contents(data, beside, _door.digest_of_all({path.name: data} | beside))
+    raise _door.changed(str(path))
 
 
 def _beside(path: Path | Remote, name: str) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import os
 import stat
@@ -11,14 +12,15 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
+from modelserve._policy import limits
 from modelserve.errors import ModelLoadError
+from modelserve.formats._external import locations
 
 ATTEMPTS = 3
 """How often a file that changes while it is read is read anew."""
 SHORTEST_PIN, WHOLE_PIN = 16, 64
 """Hexadecimal digits that a pinned digest has at least, and all of them."""
-BOUNDS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
-"""Where Linux tells a container how much memory it has: in version 2 and in version 1."""
+ROOT = Path("/")
 BESIDE = ("{name}.data", "{name}_data", "{stem}.data", "{stem}.bin")
 """What exporters call the file that holds the weights of a model file."""
 
@@ -56,7 +58,12 @@ def take(path: Path, shown: str) -> bytes:
             raise _unreadable(error, shown) from error
         if len(data) == before.st_size and {_state(s) for s in after} == {_state(before)}:
             return data
-    raise ModelLoadError(
+    raise changed(shown)
+
+
+def changed(shown: str) -> ModelLoadError:
+    """Return the error of a file that never rests."""
+    return ModelLoadError(
         f"'{shown}' changed while it was read, {ATTEMPTS} times: write it elsewhere and rename it"
     )
 
@@ -97,15 +104,22 @@ def check_size(size: int, what: str) -> None:
         )
 
 
-def room(bounds: Iterable[str] = BOUNDS) -> int:
-    """Return how much memory the machine has, or its container where that has less, in bytes."""
+def room(root: Path = ROOT) -> int:
+    """Return the memory of the machine, or of its control groups where they have less, in bytes."""
     rooms = [sys.maxsize]
     with contextlib.suppress(AttributeError, ValueError):  # not every system tells
         rooms.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
-    for bound in bounds:
-        with contextlib.suppress(OSError, ValueError):  # no such file, or "max"
-            rooms.append(int(Path(bound).read_text("ascii")))
-    return min(rooms)
+    v2, folders = limits.folders(_text(root / "proc/self/cgroup"), "memory")
+    name = "memory.max" if v2 else "memory.limit_in_bytes"
+    base = root / "sys/fs/cgroup" / ("" if v2 else "memory")
+    bounds = (limits.nbytes(_text(base / folder / name)) for folder in folders)
+    return min([*rooms, *(bound for bound in bounds if bound is not None)])
+
+
+def _text(path: Path) -> str:
+    with contextlib.suppress(OSError):
+        return path.read_text("utf-8", "surrogateescape")
+    return ""
 
 
 def within(folder: Path, location: str, shown: str) -> Path:
@@ -119,9 +133,9 @@ def within(folder: Path, location: str, shown: str) -> Path:
         path = (root / location).resolve()
         alone = not path.exists() or path.stat().st_nlink == 1
     except (OSError, ValueError, RuntimeError):  # a loop of links, or a name that cannot be
-        raise _elsewhere(location, shown) from None
+        raise elsewhere(location, shown) from None
     if not alone or not path.is_relative_to(root):
-        raise _elsewhere(location, shown)
+        raise elsewhere(location, shown)
     return path
 
 
@@ -129,10 +143,11 @@ def check_location(location: str, shown: str) -> None:
     """Refuse a name that leads out of a folder by its very words. Raises ModelLoadError."""
     parts = location.split("/")
     if not all(parts) or {".", ".."} & set(parts) or set("\\:\0") & set(location):
-        raise _elsewhere(location, shown)
+        raise elsewhere(location, shown)
 
 
-def _elsewhere(location: str, shown: str) -> ModelLoadError:
+def elsewhere(location: str, shown: str) -> ModelLoadError:
+    """Return the error of external data that does not lie beside its model."""
     return ModelLoadError(
         f"'{shown}' names the external data {location[:80]!r}, which does not lie in its folder as "
         "a file of its own: export it anew, with all of its data beside it and no links"
@@ -154,9 +169,9 @@ def digest_of_all(files: dict[str, bytes]) -> str:
     return digest(sums(files).encode())
 
 
-def pinned(sha256: str | None) -> str:
+def pinned(sha256: object) -> str:
     """Return a pinned digest as ``hexdigest`` would spell it, or nothing. Raises ValueError."""
-    pin = "" if sha256 is None else sha256.lower()
+    pin = sha256.lower() if isinstance(sha256, str) else ""
     if sha256 is not None and not (SHORTEST_PIN <= len(pin) <= WHOLE_PIN and set(pin) <= set(_HEX)):
         raise ValueError(
             f"sha256={sha256!r}: pass the digest that `sha256sum` prints, 64 hexadecimal digits "
@@ -195,7 +210,8 @@ def identity(path: Path) -> object:
     """Return what differs, by ``!=``, when a file is another or has other contents.
 
     It is device, inode, size and modification time, of the files that hold its weights too, and
-    of every file of a folder: cheap, as nothing is read. Raises ModelLoadError.
+    of every file of a folder: cheap, as nothing is read but a new ONNX model, once, for the names
+    of its files. Raises ModelLoadError.
     """
     try:
         state = path.stat()
@@ -205,8 +221,17 @@ def identity(path: Path) -> object:
         raise absent(str(path)) from None
     except (OSError, ValueError) as error:
         raise _unreadable(error, str(path)) from error
-    names = (name.format(name=path.name, stem=path.stem) for name in BESIDE)
-    return (_state(state), *_states(path.with_name(name) for name in names))
+    names = [name.format(name=path.name, stem=path.stem) for name in BESIDE]
+    if path.suffix.lower() == ".onnx":
+        with contextlib.suppress(ModelLoadError):  # it may be half there yet
+            names += _named(path, _state(state))
+    return (_state(state), *_states(path.parent / name for name in names))
+
+
+@functools.lru_cache(maxsize=1024)
+def _named(path: Path, state: FileState) -> tuple[str, ...]:  # noqa: ARG001 - what it is kept for
+    """Return the names of the files that an ONNX model names, read once for each of its states."""
+    return tuple(locations(take(path, str(path))))
 
 
 def nbytes(path: Path) -> int | None:
@@ -226,7 +251,7 @@ def nbytes(path: Path) -> int | None:
 
 def _states(paths: Iterable[Path]) -> Iterable[tuple[str, FileState]]:
     for path in paths:
-        with contextlib.suppress(FileNotFoundError):  # it may go at any moment
+        with contextlib.suppress(OSError, ValueError):  # gone at any moment, or a loop of links
             yield str(path), _state(path.stat())
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -31,12 +32,27 @@ def fill(factory: Callable[[], Any], state: Mapping[str, Any]) -> torch.nn.Modul
         lacks = f"it lacks {', '.join(missing[:5])}" * bool(missing)
         has = f"it has {', '.join(strange[:5])} besides" * bool(strange)
         raise _unlike(" and ".join(filter(None, (lacks, has))))
+    meta = any(getattr(value, "is_meta", False) for value in own.values())
+    if meta:  # the tensors themselves go in, under every name
+        twins = {id(own[name]): state[name] for name in own if name in state}
+        state = {name: state.get(name, twins[id(own[name])]) for name in own}
     try:
-        meta = any(tensor.is_meta for tensor in own.values())
         module.load_state_dict(state, strict=False, assign=meta)
     except Exception as error:
         raise _unlike(" ".join(str(error).split())[:300]) from error
+    _check_memory(module)
     return module
+
+
+def _check_memory(module: torch.nn.Module) -> None:
+    """Refuse a module of which a part is still on the meta device. Raises ModelLoadError."""
+    parts = itertools.chain(module.named_parameters(), module.named_buffers())
+    empty = [name for name, tensor in parts if tensor.is_meta]
+    if empty:
+        raise ModelLoadError(
+            "let factory= make the module on the CPU, as the file does not have what it left on "
+            f"the meta device ({', '.join(empty[:5])})"
+        )
 
 
 def _unlike(why: str) -> ModelLoadError:

@@ -21,6 +21,8 @@ except ImportError as missing:
 HEADER_LIMIT = 16 << 20
 """Bytes that a header has at most; a hundred thousand tensors fit."""
 LENGTH = 8
+MOST_AXES = 64
+"""Axes that a tensor has at most, in numpy and in torch; numbers are multiplied under the GIL."""
 
 
 def load(data: bytes, ask: Ask) -> Any:
@@ -48,7 +50,10 @@ def check(data: bytes) -> None:
         first, last = entry["data_offsets"]
         if not 0 <= first <= last <= len(data) - start:
             raise _broken(f"the tensor {name[:80]!r} lies outside of the file")
-        if prod(entry["shape"]) > 8 * (last - first):  # no number has less than a bit
+        shape = entry["shape"]
+        if len(shape) > MOST_AXES or not all(0 <= axis < 1 << 63 for axis in shape):
+            raise _broken(f"the tensor {name[:80]!r} is of no shape that there is")
+        if prod(shape) > 8 * (last - first):  # no number has less than a bit
             raise _broken(f"the tensor {name[:80]!r} is larger than its bytes")
 
 

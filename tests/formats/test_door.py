@@ -132,20 +132,34 @@ def test_a_file_larger_than_the_memory_is_refused_before_it_is_read(path):
         _door.take(path, "ranker")
 
 
-def test_the_memory_is_that_of_the_container_where_it_has_less(tmp_path):
-    bound = tmp_path / "memory.max"
+@pytest.mark.parametrize(
+    ("own", "folder", "name", "none"),
+    [
+        ("0::/\n", "", "memory.max", "max\n"),
+        ("0::/pod/box\n", "pod", "memory.max", "max\n"),
+        ("0::/pod/bäx\n", "pod/bäx", "memory.max", "max\n"),
+        ("4:memory:/docker/a\n", "memory", "memory.limit_in_bytes", "9223372036854771712\n"),
+        ("4:memory:/docker/a\n", "memory/docker/a", "memory.limit_in_bytes", "-1\n"),
+    ],
+)
+def test_the_memory_is_that_of_the_control_groups_where_they_have_less(
+    tmp_path, own, folder, name, none
+):
+    (tmp_path / "proc/self").mkdir(parents=True)
+    (tmp_path / "proc/self/cgroup").write_text(own, "utf-8")
+    bound = tmp_path / "sys/fs/cgroup" / folder / name
+    bound.parent.mkdir(parents=True)
     bound.write_text("1000\n")
-    bounds = [str(tmp_path / "absent"), str(bound)]
 
-    assert _door.room(bounds) == 1000
-    bound.write_text("max\n")
-    assert 1000 < _door.room(bounds) < 1 << 60
+    assert _door.room(tmp_path) == 1000
+    bound.write_text(none)
+    assert 1000 < _door.room(tmp_path) < 1 << 60
 
 
-def test_a_system_that_does_not_tell_its_memory_sets_no_bound(monkeypatch):
+def test_a_system_that_does_not_tell_its_memory_sets_no_bound(tmp_path, monkeypatch):
     monkeypatch.delattr(os, "sysconf")
 
-    assert _door.room([]) == sys.maxsize
+    assert _door.room(tmp_path) == sys.maxsize
 
 
 def test_digests_are_those_that_sha256sum_prints(tmp_path):
@@ -172,7 +186,13 @@ def test_no_pin_is_the_beginning_of_every_digest():
     assert formats.pinned(None) == ""
 
 
-@pytest.mark.parametrize("given", ["", PIN[:15], PIN + "0", "sha256:" + PIN[:20], " " + PIN])
+@pytest.mark.parametrize(
+    "given",
+    [
+        *("", PIN[:15], PIN + "0", "sha256:" + PIN[:20], " " + PIN),
+        *(5, 0, False, PIN.encode(), [PIN], int("1" * 64)),
+    ],
+)
 def test_what_is_no_digest_cannot_be_pinned(given):
     with pytest.raises(ValueError, match=re.escape(f"sha256={given!r}: pass the digest that")):
         formats.pinned(given)
@@ -243,6 +263,31 @@ def test_a_folder_is_another_when_any_of_its_files_is(tmp_path):
 
     assert len({empty, first, second, formats.identity(tmp_path)}) == 4
     assert formats.identity(tmp_path) == formats.identity(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["ranker.onnx.data", "ranker.bin"])
+def test_a_loop_of_links_beside_a_file_is_as_if_nothing_were_there(path, name):
+    alone = formats.identity(path)
+    path.with_name(name).symlink_to(name)
+
+    assert formats.identity(path) == alone
+
+
+def test_a_loop_of_links_in_a_folder_is_passed_by(tmp_path):
+    (tmp_path / "weights").write_bytes(b"1")
+    alone = formats.identity(tmp_path)
+    (tmp_path / "loop").symlink_to("loop")
+
+    assert formats.identity(tmp_path) == alone != ()
+
+
+def test_a_name_that_no_file_can_have_is_as_if_nothing_were_there(path):
+    entry = b"\x0a\x08location\x12\x02w\0"
+    tensor = b"\x6a" + bytes([len(entry)]) + entry
+    graph = b"\x2a" + bytes([len(tensor)]) + tensor
+    path.write_bytes(b"\x3a" + bytes([len(graph)]) + graph)
+
+    assert len(formats.identity(path)) == 1
 
 
 @pytest.mark.parametrize(

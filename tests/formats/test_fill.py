@@ -53,6 +53,50 @@ def test_tied_weights_may_be_there_once(name):
     assert module.second.weight.tolist() == [[1, 0], [0, 1]]
 
 
+@pytest.mark.parametrize("name", ["first.weight", "second.weight"])
+def test_tied_weights_may_be_there_once_for_a_module_without_memory(name):
+    def factory():
+        with torch.device("meta"):
+            return Tied()
+
+    weights = torch.eye(2)
+    module = _fill.fill(factory, {name: weights})
+
+    assert module.first.weight.data_ptr() == module.second.weight.data_ptr() == weights.data_ptr()
+    assert module.second(module.first(torch.ones(1, 2))).tolist() == [[1, 1]]
+
+
+class Scaled(torch.nn.Linear):
+    """A layer with numbers that no file has."""
+
+    def __init__(self):
+        super().__init__(2, 1)
+        self.register_buffer("scale", torch.ones(1), persistent=False)
+
+    def forward(self, x):
+        return super().forward(x) * self.scale
+
+
+def test_a_module_of_which_a_part_stays_without_memory_is_refused():
+    assert _fill.fill(Scaled, STATE)(torch.ones(1, 2)).item() == 6.0
+    message = (
+        "^let factory= make the module on the CPU, as the file does not have what it left on the "
+        r"meta device \(scale\)$"
+    )
+    with pytest.raises(ms.ModelLoadError, match=message):
+        _fill.fill(lambda: Scaled().to("meta"), STATE)
+
+
+def test_a_module_without_weights_that_stays_without_memory_is_refused():
+    def factory():
+        module = torch.nn.Module()
+        module.register_buffer("table", torch.ones(1, device="meta"), persistent=False)
+        return module
+
+    with pytest.raises(ms.ModelLoadError, match=r"meta device \(table\)$"):
+        _fill.fill(factory, {})
+
+
 @pytest.mark.parametrize(
     ("state", "why"),
     [

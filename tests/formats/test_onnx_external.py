@@ -120,6 +120,98 @@ def test_an_onnx_runtime_that_takes_no_data_from_memory_is_named(path, monkeypat
         formats.read(path)
 
 
+def both(path, factor):
+    """Write a model of this factor, whose bytes tell it, and its weights; return their places."""
+    _, weights = write(path, factor=factor, tensor={"length": 8, "offset": int(factor)})
+    path.with_name("weights.bin").write_bytes(bytes(int(factor)) + weights)
+    return path, path.with_name("weights.bin")
+
+
+def deploy(path, monkeypatch, pairs, after="ranker.onnx"):
+    """Replace files by others, one at a time, whenever this one was read."""
+    pairs = iter(pairs)
+    formats.identity(path)  # reads it too, at first
+
+    def take(file, shown, take=_door.take):
+        data = take(file, shown)
+        if file.name == after:
+            for new, old in next(pairs, ()):
+                new.replace(old)
+        return data
+
+    monkeypatch.setattr(_door, "take", take)
+
+
+def deployed(path, factor):
+    """Return the moves that put a model and its weights in place, the weights first."""
+    folder = path.parent.parent / str(factor)
+    folder.mkdir()
+    new = both(folder / path.name, factor)
+    return [(file, path.with_name(file.name)) for file in reversed(new)]
+
+
+def test_a_model_and_its_weights_are_of_one_deployment(path, monkeypatch):
+    both(path, 3.0)
+    deploy(path, monkeypatch, [deployed(path, 5.0)])
+
+    np.testing.assert_array_equal(onnx.caller(formats.read(path).model)(ROWS), [[5, 10]])
+
+
+def test_weights_that_change_while_they_are_read_are_read_anew(path, monkeypatch):
+    both(path, 3.0)
+    deploy(path, monkeypatch, [deployed(path, 3.5)[:1]], after="weights.bin")
+
+    np.testing.assert_array_equal(onnx.caller(formats.read(path).model)(ROWS), [[3.5, 7]])
+
+
+def test_a_model_whose_weights_never_rest_is_refused(path, monkeypatch):
+    both(path, 3.0)
+    deploy(path, monkeypatch, [deployed(path, 3 + i / 8) for i in range(1, 8)])
+    message = f"'{path}' changed while it was read, 3 times: write it elsewhere and rename it"
+    with pytest.raises(ms.ModelLoadError, match=f"^{re.escape(message)}$"):
+        formats.read(path)
+
+
+@pytest.mark.parametrize("location", ["weights.bin", "deep/weights.bin"])
+def test_a_model_is_another_when_the_file_that_it_names_is(path, location):
+    _, weights = write(path, location)
+    beside = path.parent / location
+    absent = formats.identity(path)
+    beside.parent.mkdir(exist_ok=True)
+    beside.write_bytes(weights)
+    there = formats.identity(path)
+    assert formats.identity(path) == there
+    beside.write_bytes(weights + b"more")
+
+    assert len({absent, there, formats.identity(path)}) == 3
+
+
+def test_a_model_that_names_another_file_is_watched_with_that(path):
+    write(path, "first.bin")
+    formats.identity(path)
+    write(path, "second.bin")
+    before = formats.identity(path)
+    path.with_name("second.bin").write_bytes(b"")
+
+    assert formats.identity(path) != before
+
+
+def test_the_names_in_a_model_are_read_once_while_it_is_the_same(path, monkeypatch):
+    write(path)
+    seen = formats.identity(path)
+    monkeypatch.setattr(_door, "take", None)
+
+    assert formats.identity(path) == seen
+
+
+def test_a_model_that_is_half_there_has_an_identity(path):
+    path.write_bytes(b"location\xff")
+    half = formats.identity(path)
+    write(path)
+
+    assert formats.identity(path) != half
+
+
 def test_a_loader_serves_it_and_reloads_it(path):
     _, weights = write(path)
     beside = path.with_name("weights.bin")

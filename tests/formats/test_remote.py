@@ -3,6 +3,7 @@
 import io
 import re
 import sys
+import traceback
 from pathlib import Path
 
 import numpy as np
@@ -165,9 +166,145 @@ def test_external_data_lies_beside_the_model(service):
         loader.reload()
 
 
+@pytest.mark.parametrize(
+    "location",
+    [
+        *("%2e%2e/%2e%2e/private", "a?admin=1", "x#y", ".\t./private", "a\nb", "../private"),
+        *("/etc/passwd", "file:///etc/passwd", "a::b", ""),
+    ],
+)
+def test_external_data_that_a_url_would_have_elsewhere_is_refused(location):
+    model = formats.place("http://host.invalid/public/a.onnx")
+    message = f"'{model}' names the external data {location!r}, which does not lie in its folder"
+    with pytest.raises(ms.ModelLoadError, match=f"^{re.escape(message)}"):
+        model.beside(location)
+
+
+def test_beside_a_url_of_no_path_lies_nothing():
+    with pytest.raises(ms.ModelLoadError, match=r"names the external data 'other\.host', which"):
+        formats.place("memory://a.onnx").beside("other.host")
+
+
+def test_external_data_lies_beside_the_path_of_a_url_whatever_its_query(service):
+    service.pipe("/models/w.bin", b"weights")
+
+    assert formats.place("memory://models/a.onnx?sig=a/b#c/d").beside("w.bin") == b"weights"
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        *("simplecache::file:///etc/hostname", "zip://a.onnx::file:///a.zip"),
+        "https://host/a.onnx::local:///a.onnx",
+    ],
+)
+def test_a_chain_of_urls_is_refused(url):
+    message = f"'{url}' is a chain of URLs: pass the one of the file alone"
+    with pytest.raises(ms.ModelLoadError, match=f"^{re.escape(message)}$"):
+        formats.place(url)
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("https://host/a.npz?X-Amz-Signature=SECRET&b=c/d", "https://host/a.npz"),
+        ("https://user:SECRET@host/a.npz", "https://host/a.npz"),
+        ("https://user:SEC@RET@host/a.npz?sig=SECRET#x", "https://host/a.npz"),
+        ("https://host/a.npz#SECRET", "https://host/a.npz"),
+        ("https://host/a.npz?a='SECRET' SECRET", "https://host/a.npz"),
+        ("s3://bucket/deep/a@b.npz", "s3://bucket/deep/a@b.npz"),
+    ],
+)
+def test_a_url_is_shown_without_what_may_be_secret(url, shown):
+    assert str(formats.place(url)) == shown
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError("403, message='Forbidden', url='https://u:SECRET@host/a.npz?sig=SECRET'"),
+        FileNotFoundError("memory://models/a.npz?sig=SECRET"),
+        ValueError("no such thing (https://host/a.npz?sig=SECRET)"),
+    ],
+)
+def test_no_error_tells_what_may_be_secret(monkeypatch, error):
+    def info(self, path, **how):
+        raise error
+
+    monkeypatch.setattr(MemoryFileSystem, "info", info)
+    loader = ms.ModelLoader("memory://models/a.npz?sig=SECRET", predict=lambda m, x: x)
+    with pytest.raises(ms.ModelLoadError, match=r"^'memory://models/a\.npz' ") as caught:
+        loader(1)
+    told = "".join(traceback.format_exception(caught.value))
+
+    assert "SECRET" not in told
+    assert "SECRET" not in repr(ms.health(loader))
+
+
+def test_an_error_of_a_service_is_there_where_nothing_is_secret(monkeypatch):
+    error = OSError("the line is down")
+
+    def info(self, path, **how):
+        raise error
+
+    monkeypatch.setattr(MemoryFileSystem, "info", info)
+    with pytest.raises(ms.ModelLoadError, match="the line is down: check") as caught:
+        formats.place(URL).take()
+    assert caught.value.__cause__ is error
+
+
+@pytest.mark.parametrize("url", ["file:///a.npz?SECRET", "zip::memory://a.npz?SECRET"])
+def test_a_refused_url_is_not_told_either(url):
+    with pytest.raises(ms.ModelLoadError) as caught:
+        formats.place(url)
+    assert "SECRET" not in str(caught.value)
+
+
+PLAIN = {
+    "name": "/a.npz",
+    "size": 8,
+    "type": "file",
+    "mimetype": "x",
+    "partial": True,
+    "ETag": None,
+}
+
+
+@pytest.mark.parametrize(
+    "fact",
+    [
+        *({"ETag": '"1"'}, {"etag": "1"}, {"Content-MD5": "1"}, {"Digest": "1"}, {"sha": "1"}),
+        *({"Last-Modified": "1"}, {"LastModified": 1}, {"last_modified": 1}, {"mtime": 1}),
+        *({"generation": "1"}, {"crc32c": "1"}, {"VersionId": "1"}, {"modificationTime": 1}),
+        *(
+            {"last_write_time": 1},
+            {"updated": "1"},
+            {"content_hash": "1"},
+            {"created": 1},
+            {"blob_oid": "1"},
+        ),
+    ],
+)
+def test_a_service_that_tells_one_file_from_another_tells_an_identity(monkeypatch, fact):
+    monkeypatch.setattr(MemoryFileSystem, "info", lambda self, path, **how: dict(facts))
+    facts = PLAIN | fact
+    seen = formats.identity(formats.place(URL))
+    assert seen == formats.identity(formats.place(URL))
+    facts = PLAIN | dict.fromkeys(fact, "another")
+
+    assert seen != formats.identity(formats.place(URL))
+
+
+@pytest.mark.parametrize("more", [{}, {"mode": 420, "uid": 0, "islink": False}, {"shared": True}])
+def test_a_service_that_tells_no_more_than_a_size_tells_no_identity(monkeypatch, more):
+    monkeypatch.setattr(MemoryFileSystem, "info", lambda self, path, **how: PLAIN | more)
+
+    assert formats.identity(formats.place(URL)) is None
+
+
 def test_what_a_service_was_asked_before_is_not_believed(monkeypatch):
     asked = []
     monkeypatch.setattr(MemoryFileSystem, "invalidate_cache", lambda self, path: asked.append(path))
-    formats.place(URL).take()
+    formats.read(formats.place(URL))
 
     assert asked == ["/models/linear.npz"] * 2

@@ -58,6 +58,11 @@ def test_weights_go_into_the_module_of_the_factory(tmp_path):
         (file_of(entry(-8, 0), bytes(8)), "the tensor 'a' lies outside of the file"),
         (file_of(entry(8, 0), bytes(8)), "the tensor 'a' lies outside of the file"),
         (file_of(entry(0, 8, [2**40]), bytes(8)), "the tensor 'a' is larger than its bytes"),
+        (file_of(entry(0, 8, [2**63 - 1] * 64), bytes(8)), "the tensor 'a' is larger than its"),
+        (file_of(entry(0, 8, [2**63 - 1] * 200_000), bytes(8)), "the tensor 'a' is of no shape"),
+        (file_of(entry(0, 4, [1] * 65), bytes(4)), "the tensor 'a' is of no shape"),
+        (file_of(entry(0, 8, [2**63]), bytes(8)), "the tensor 'a' is of no shape"),
+        (file_of(entry(0, 4, [-1, -1]), bytes(4)), "the tensor 'a' is of no shape"),
     ],
 )
 def test_a_header_that_promises_more_than_there_is_is_refused(data, why):
