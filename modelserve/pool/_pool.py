@@ -15,7 +15,16 @@ from modelserve.pool._seat import Seat
 from modelserve.pool._settings import Settings
 from modelserve.pool._stats import PoolStats
 from modelserve.pool._weigh import EVERYWHERE, Weight
-from modelserve.predictor import Health, Primitive, aio, describe, hop, lift, on_fork
+from modelserve.predictor import (
+    Health,
+    Primitive,
+    aio,
+    describe,
+    hop,
+    lift,
+    on_fork,
+    running_loop,
+)
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -209,19 +218,41 @@ class ModelPool(Mapping[str, Pooled]):
         """Let a model go now, and wait until its calls have ended and it has gone.
 
         After ``timeout`` seconds it is closed with calls in progress. Returns False for one that
-        is not in memory, leased or pinned.
+        is not in memory, leased or pinned. On the thread of an event loop with calls of it in
+        progress use ``await pool.aevict(name)``.
         """
-        seats = [seat for seat in (self._engine.seats.get(name),) if seat is not None]
-        gone = self._engine.evict(seats, "asked")
+        self._refuse_here(self._seats(name), f"aevict({name!r})")
+        return self._evict(name, timeout)
+
+    async def aevict(self, name: str, *, timeout: float | None = None) -> bool:
+        """Let a model go like :meth:`evict`, without blocking the event loop.
+
+        >>> import asyncio
+        >>> import modelserve as ms
+        >>> pool = ms.ModelPool(lambda name: str.upper, budget=1_000, weigh=lambda p: 10)
+        >>> pool["shout"]("a"), asyncio.run(pool.aevict("shout"))
+        ('A', True)
+        """
+        sink = aio.sink()
+        hop(sink, lambda _: self._evict(name, timeout), None, self.name)
+        return bool(await sink.future)
+
+    def _seats(self, name: str) -> list[Seat]:
+        return [seat for seat in (self._engine.seats.get(name),) if seat is not None]
+
+    def _evict(self, name: str, timeout: float | None) -> bool:
+        gone = self._engine.evict(self._seats(name), "asked")
         self._engine.settle(gone, timeout, drain=True)
         return bool(gone)
 
     def sweep(self) -> tuple[str, ...]:
         """Let those go that nobody called for ``keep_alive`` seconds; return their names.
 
-        A thread of the pool's own does so too, while anything is in memory.
+        A thread of the pool's own does so too, while anything is in memory. What the event loop of
+        this thread is calling stays, as those calls could not end meanwhile.
         """
-        gone = self._engine.evict(self._engine.idle(), "idle")
+        idle = [seat for seat in self._engine.idle() if not seat.awaited.is_on(running_loop())]
+        gone = self._engine.evict(idle, "idle")
         self._engine.settle(gone, None, drain=True)
         return tuple(seat.name for seat in gone)
 
@@ -284,12 +315,17 @@ class ModelPool(Mapping[str, Pooled]):
         After ``timeout`` seconds, or at once without ``drain``, they are closed all the same. On
         the thread of an event loop with calls in progress use ``await pool.aclose()``.
         """
-        if any(handle.needs_this_loop() for handle in tuple(self._handles.values())):
+        self._refuse_here(tuple(self._engine.seats.values()), "aclose()")
+        self._close(drain, timeout)
+
+    def _refuse_here(self, seats: Iterable[Seat], instead: str) -> None:
+        """Refuse to wait for calls that could only go on where this thread would wait."""
+        loop = running_loop()
+        if any(seat.awaited.is_on(loop) for seat in seats):
             raise RuntimeError(
                 f"{self.name!r} has work on the event loop of this thread: "
-                "use `await pool.aclose()`"
+                f"use `await pool.{instead}`"
             )
-        self._close(drain, timeout)
 
     def _close(self, drain: bool, timeout: float | None) -> None:  # noqa: FBT001 - internal
         with self._lock:

@@ -183,6 +183,42 @@ def test_a_loop_that_has_calls_in_flight_closes_by_awaiting():
         assert shelf.alive() == 0
 
 
+def test_a_loop_that_has_calls_in_flight_evicts_by_awaiting():
+    async def main():
+        call = asyncio.create_task(pool["a"].acall(1))
+        await calls.await_entered()
+        with pytest.raises(RuntimeError, match=r"await pool.aevict\('a'\)"):
+            pool.evict("a", timeout=LIMIT)
+        loaded = pool.stats.loaded
+        gone = asyncio.create_task(pool.aevict("a"))
+        await asyncio.to_thread(until, lambda: not pool.stats.loaded)
+        calls.open()
+        return loaded, await asyncio.wait_for(gone, LIMIT), await call
+
+    calls = gate()
+    with told(100, Shelf(calls=calls, a=100)) as (pool, shelf, _):
+        assert asyncio.run(asyncio.wait_for(main(), LIMIT)) == (("a",), True, ("a", 1, 1))
+        assert shelf.alive() == 0
+        assert not asyncio.run(pool.aevict("a"))
+
+
+def test_sweeping_on_a_loop_leaves_what_the_loop_is_calling():
+    async def main():
+        call = asyncio.create_task(pool["a"].acall(1))
+        await calls.await_entered()
+        swept = pool.sweep()
+        calls.open()
+        return swept, await call
+
+    calls = gate()
+    with told(200, Shelf(calls=calls, a=100, b=100), keep_alive=0.0) as (pool, _, _):
+        pool._engine._keeper = object()  # so that nobody else sweeps
+        pool["b"].start()
+        assert start(asyncio.run, main()).result(LIMIT) == (("b",), ("a", 1, 1))
+        assert pool.sweep() == ("a",)
+        pool._engine._keeper = None
+
+
 def test_a_predictor_that_a_tree_closed_is_replaced_by_one_that_answers():
     with told(100) as (pool, _, _):
         with ms.PredictionCache(pool["a"], maxsize=8) as cache:
