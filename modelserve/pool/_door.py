@@ -31,34 +31,28 @@ class Door:
         What was counted in is counted out by :meth:`leave`.
         """
         live = self._try(calls)
-        if live is None:
-            self._count_miss(calls)
-            if running_loop() is not None:
-                self._blocked.add()
+        if live is None and running_loop() is not None:
+            self._blocked.add()
         while live is None:
             sink = ThreadSink()
             self._engine.begin(self._seat, sink)
             sink.wait(current(), self._seat.name)
-            live = self._try(calls)
+            live = self._try(calls, missed=True)
         return live
 
     async def aenter(self, calls: int, loop: AbstractEventLoop) -> Primitive[Any, Any]:
         """Come in like :meth:`enter`, without blocking the event loop; leave by :meth:`aleave`."""
         live = self._try(calls, loop)
-        if live is None:
-            self._count_miss(calls)
         while live is None:
             sink = aio.sink()
             self._engine.begin(self._seat, sink)
             await aio.wait(sink.future, current(), self._seat.name)
-            live = self._try(calls, loop)
+            live = self._try(calls, loop, missed=True)
         return live
 
-    def _count_miss(self, calls: int) -> None:
-        if calls:
-            self._seat.misses.add()
-
-    def _try(self, calls: int, loop: AbstractEventLoop | None = None) -> Primitive[Any, Any] | None:
+    def _try(
+        self, calls: int, loop: AbstractEventLoop | None = None, *, missed: bool = False
+    ) -> Primitive[Any, Any] | None:
         seat = self._seat
         with self._engine.lock:  # who dismisses holds it too
             if seat.live is None:
@@ -66,6 +60,8 @@ class Door:
             seat.leases += not calls
             for _ in range(calls):
                 next(seat.enter)
+            for _ in range(calls if missed else 0):
+                seat.misses.add()
             if loop is not None and calls:
                 seat.awaited.enter(loop)
                 for _ in range(calls):

@@ -61,7 +61,7 @@ class Engine:
             return PoolStats(
                 tuple(seat.name for seat in seats if seat.live is not None),
                 dict.fromkeys(self.settings.budget, 0) | self.room.held(),
-                max(sum(seat.calls.read() for seat in seats) - misses, 0),
+                sum(seat.calls.read() for seat in seats) - misses,
                 misses,
                 self.loads,
                 self.failures,
@@ -321,7 +321,7 @@ class Engine:
         with self.lock:
             self._moving -= 1
             gone, seat.nbytes, seat.drained = seat.nbytes, {}, None
-            self.evictions += 1
+            self.evictions += reason != "closed"
             self.changed.notify_all()
         self._tell(Evicted(seat.name, gone, reason))
 

@@ -291,3 +291,4 @@ def test_each_eviction_says_why():
     reasons = [(event.part, event.reason) for event in log.of(Evicted)]
 
     assert reasons == [("a", "room"), ("b", "asked"), ("c", "idle"), ("d", "closed")]
+    assert pool.stats.evictions == 3
