@@ -18,6 +18,7 @@ from modelserve.pool._weigh import EVERYWHERE, Weight
 from modelserve.predictor import (
     Health,
     Primitive,
+    ThreadSink,
     aio,
     describe,
     hop,
@@ -293,16 +294,27 @@ class ModelPool(Mapping[str, Pooled]):
         return Health(live=True, ready=not self._engine.closed, parts=parts)
 
     def open(self) -> None:
-        """Take calls, and load what is pinned. Counted, as every open is."""
+        """Take calls, and load what is pinned. Counted, as every open is, unless that fails."""
         self._enter()
-        for name in sorted(self._pinned):
-            self[name].start()
+        try:
+            for name in sorted(self._pinned):
+                self[name].start()
+        except BaseException:
+            sink = ThreadSink()
+            hop(sink, lambda _: self._close(drain=True, timeout=None), None, self.name)
+            if not self._has_work_here(self._engine.seats.values()):  # else when that has ended
+                sink.wait(None, self.name)
+            raise
 
     async def aopen(self) -> None:
         """Open without blocking the event loop."""
         self._enter()
-        for name in sorted(self._pinned):
-            await self[name].astart()
+        try:
+            for name in sorted(self._pinned):
+                await self[name].astart()
+        except BaseException:
+            await self.aclose()
+            raise
 
     def _enter(self) -> None:
         with self._lock:
@@ -315,13 +327,16 @@ class ModelPool(Mapping[str, Pooled]):
         After ``timeout`` seconds, or at once without ``drain``, they are closed all the same. On
         the thread of an event loop with calls in progress use ``await pool.aclose()``.
         """
-        self._refuse_here(tuple(self._engine.seats.values()), "aclose()")
+        self._refuse_here(self._engine.seats.values(), "aclose()")
         self._close(drain, timeout)
 
-    def _refuse_here(self, seats: Iterable[Seat], instead: str) -> None:
-        """Refuse to wait for calls that could only go on where this thread would wait."""
+    def _has_work_here(self, seats: Iterable[Seat]) -> bool:
+        """Whether calls are in progress that can only go on where this thread would wait."""
         loop = running_loop()
-        if any(seat.awaited.is_on(loop) for seat in seats):
+        return any(seat.awaited.is_on(loop) for seat in tuple(seats))
+
+    def _refuse_here(self, seats: Iterable[Seat], instead: str) -> None:
+        if self._has_work_here(seats):
             raise RuntimeError(
                 f"{self.name!r} has work on the event loop of this thread: "
                 f"use `await pool.{instead}`"

@@ -125,6 +125,60 @@ def test_opens_are_counted():
             pool["a"](1)
 
 
+@pytest.mark.parametrize("face", ["with", "async with"])
+def test_an_open_that_fails_is_undone(face):
+    async def awaited():
+        async with pool:
+            return pool.stats.loaded
+
+    def blocking():
+        with pool:
+            return pool.stats.loaded
+
+    def enter():
+        return blocking() if face == "with" else asyncio.run(awaited())
+
+    with told(200, pinned=["a", "b"]) as (pool, shelf, _):
+        shelf.bad["b"] = OSError("no disk")
+        with pytest.raises(ms.ModelLoadError):
+            enter()
+        assert (shelf.loads["a"], shelf.alive(), pool.health().ready) == (1, 0, False)
+
+        del shelf.bad["b"]
+        assert enter() == ("a", "b")
+        assert (shelf.alive(), pool.health().ready) == (0, False)
+
+
+def test_an_open_that_fails_leaves_those_that_did_not():
+    with told(200) as (pool, shelf, _), pool:
+        pool["a"](1)
+        pool.pin("b")
+        shelf.bad["b"] = OSError("no disk")
+        with pytest.raises(ms.ModelLoadError):
+            pool.open()
+        pool.unpin("b")
+
+        assert pool.health().ready
+        assert pool["a"](2) == ("a", 1, 2)
+
+
+def test_an_open_that_fails_on_a_loop_waits_for_none_of_its_calls():
+    async def main():
+        call = asyncio.create_task(pool["a"].acall(1))
+        await calls.await_entered()
+        with pytest.raises(ms.ModelLoadError):
+            pool.open()
+        calls.open()
+        return await call
+
+    calls = gate()
+    with told(200, Shelf(calls=calls, a=100, b=100), pinned=["b"]) as (pool, shelf, _):
+        shelf.bad["b"] = OSError("no disk")
+        assert start(asyncio.run, main()).result(LIMIT) == ("a", 1, 1)
+        until(lambda: shelf.alive() == 0)
+        assert not pool.health().ready
+
+
 def test_closing_while_a_model_loads_lets_it_go_and_tells_its_callers():
     opens = gate()
     with told(100, Shelf(gate=opens, a=100)) as (pool, shelf, _):
