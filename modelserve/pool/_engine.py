@@ -49,9 +49,9 @@ class Engine:
             seat.after_fork()
 
     def add(self, seat: Seat) -> None:
-        """Take up a model, unless another caller just did."""
+        """Take up a model."""
         with self.lock:
-            self.seats.setdefault(seat.name, seat)
+            self.seats[seat.name] = seat
 
     def stats(self) -> PoolStats:
         """Take a snapshot."""

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, final
+from weakref import WeakValueDictionary
 
 from modelserve.pool._door import Door, Lease
 from modelserve.pool._engine import Engine
@@ -137,6 +138,7 @@ class ModelPool(Mapping[str, Pooled]):
     def after_fork(self) -> None:
         """Be usable in the child."""
         self._lock = threading.Lock()
+        self._making: WeakValueDictionary[str, Any] = WeakValueDictionary()
 
     def __getitem__(self, name: str) -> Pooled:
         """Return the predictor of a model; nothing is loaded. Raises KeyError for unknown names."""
@@ -146,11 +148,12 @@ class ModelPool(Mapping[str, Pooled]):
         return handle
 
     def _made(self, name: str) -> Pooled:
-        part = None if name in self._engine.seats else lift(self._given(name))
-        with self._lock:
-            if part is not None:
-                seat = Seat(name, part, pinned=name in self._pinned)
-                self._engine.add(seat)
+        with self._lock:  # one a name, for as long as anybody waits
+            making = self._making.setdefault(name, threading.RLock())
+        with making:
+            if name not in self._engine.seats:
+                part = lift(self._given(name))
+                self._engine.add(Seat(name, part, pinned=name in self._pinned))
             handle = self._handles.get(name)
             if handle is None or handle.life.closed:
                 handle = Pooled(self, self._engine, self._engine.seats[name])
