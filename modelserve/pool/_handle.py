@@ -74,13 +74,14 @@ class Pooled(Primitive[Any, Any]):
         scope = current()
         if live is None or not self._quick or (scope is not None and scope.warming):
             return self._slowly(x, scope)
+        leave = seat.exit  # another after a fork
         next(seat.enter)
         try:
             if seat.live is live:
                 return live(x)
         finally:
             seat.used = self._clock()
-            next(seat.exit)
+            next(leave)
             if seat.live is None:
                 seat.tell()
         return self._slowly(x, scope)  # it was let go between the two looks
@@ -91,21 +92,21 @@ class Pooled(Primitive[Any, Any]):
         if self.is_async:
             refuse_on_loop(self.name)
         calls = _counted(scope)
-        live = self._door.enter(calls)
+        live, since = self._door.enter(calls)
         try:
             return live(x)
         finally:
-            self._door.leave(calls)
+            self._door.leave(calls, since)
 
     async def acall(self, x: Any, /) -> Any:
         """Answer by the model, without blocking the event loop while it is loaded."""
         self._check()
         calls, loop = _counted(current()), aio.here()
-        live = await self._door.aenter(calls, loop)
+        live, since = await self._door.aenter(calls, loop)
         try:
             return await live.acall(x)
         finally:
-            self._door.aleave(calls, loop)
+            self._door.aleave(calls, since, loop)
 
     def _check(self) -> None:
         if self.life.closed:
@@ -124,13 +125,13 @@ class Pooled(Primitive[Any, Any]):
     def _many(self, chunk: list[Any]) -> list[Any]:
         try:
             self._check()
-            live = self._door.enter(len(chunk))
+            live, since = self._door.enter(len(chunk))
         except Exception as error:  # noqa: BLE001 - given in place of each answer
             return [error] * len(chunk)
         try:
             return list(live.map(chunk, return_exceptions=True))
         finally:
-            self._door.leave(len(chunk))
+            self._door.leave(len(chunk), since)
 
     async def amap(
         self, xs: Iterable[Any] | AsyncIterable[Any], /, *, return_exceptions: bool = False
@@ -146,13 +147,13 @@ class Pooled(Primitive[Any, Any]):
         loop = aio.here()
         try:
             self._check()
-            live = await self._door.aenter(len(chunk), loop)
+            live, since = await self._door.aenter(len(chunk), loop)
         except Exception as error:  # noqa: BLE001 - given in place of each answer
             return [error] * len(chunk)
         try:
             return [y async for y in live.amap(chunk, return_exceptions=True)]
         finally:
-            self._door.aleave(len(chunk), loop)
+            self._door.aleave(len(chunk), since, loop)
 
     def summary(self) -> str:
         """Size and counts in a few words."""

@@ -34,6 +34,7 @@ class Seat:
         "enter",
         "error",
         "exit",
+        "forks",
         "guessed",
         "leases",
         "live",
@@ -80,6 +81,8 @@ class Seat:
         self.awaited = Tally()
         """Awaited calls in progress; those of a loop that closes end with it."""
         self.enter = self.calls.numbers
+        self.forks = 0
+        """How many there were: what was counted in before the last is counted out nowhere."""
         self._arm()
 
     def _arm(self) -> None:
@@ -90,13 +93,16 @@ class Seat:
         self.drained: threading.Event | None = None
 
     def after_fork(self) -> None:
-        """Forget the calls and the loads of threads that the child does not have.
+        """Forget the calls, the leases and the loads that were in progress.
 
+        Most were those of threads that the child does not have; those of the thread that forked are
+        forgotten too, as nothing tells them apart.
         A model that was being let go stays: nobody is there to close it.
         """
         if self.drained is not None:
             self.live = self.part
         self.unpromise()
+        self.forks += 1
         self._arm()
 
     @property
