@@ -72,7 +72,7 @@ class ModelPool(Mapping[str, Pooled]):
     A failed load is told to all who waited, and the next call tries again; it evicts nobody for a
     pause that doubles from a second to a minute. A model that comes back has the version it had if
     its loader gives it the same one, as it does for an unchanged file or with ``version=``, and
-    what caches remember of it counts on meanwhile.
+    what caches remember of it counts on meanwhile, except of loaders with ``reload=``.
 
     Raises ValueError for a budget that is empty or not positive, and ModelLoadError at calls of a
     model that is larger than all of it.

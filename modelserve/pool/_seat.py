@@ -162,7 +162,8 @@ class Seat:
         """Close the predictor; if it ``returns``, its versions count until others take their place.
 
         So a cache above goes on answering for a model that is out for want of room: were its
-        stamps retired, every answer would bring the model back.
+        stamps retired, every answer would bring the model back. Not where loaders look for newer
+        versions by themselves: while they are out they do not, so nobody would tell a cache.
         """
         self.stamps = self.stamps or self._versions()
         while self.opens:
@@ -175,5 +176,10 @@ class Seat:
             stamp.retired = 0
 
     def _versions(self) -> tuple[Stamp, ...]:
-        stamps = (node.part.stamp() for node in walk(self.part))
-        return tuple(stamp for stamp in stamps if stamp is not None)
+        loaders = (node.part for node in walk(self.part) if not _follows(node.part))
+        return tuple(stamp for part in loaders if (stamp := part.stamp()) is not None)
+
+
+def _follows(part: Primitive[Any, Any]) -> bool:
+    """Whether it looks for newer versions by itself."""
+    return part._spec.options.get("reload") is not None  # noqa: SLF001 - its own kind

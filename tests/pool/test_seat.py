@@ -2,6 +2,9 @@
 
 import itertools
 
+import numpy as np
+import pytest
+
 import modelserve as ms
 from modelserve.pool._seat import LONGEST_PAUSE, PAUSE, Seat
 
@@ -64,3 +67,24 @@ def test_the_pause_stays_at_its_longest_however_often_a_load_fails():
         one.fail(OSError(), 0.0)
 
     assert one.retry_at == LONGEST_PAUSE
+
+
+@pytest.mark.parametrize(("reload", "answer", "calls"), [(None, 1.0, 2), (3600.0, 2.0, 3)])
+def test_caches_ask_anew_only_where_the_loader_that_is_out_would_have_looked(
+    tmp_path, reload, answer, calls
+):
+    def load(name):
+        return ms.ModelLoader(path, predict=lambda w, x: float(w["w"][0] * x), reload=reload)
+
+    path = tmp_path / "model.npz"
+    np.savez(path, w=np.ones(3))
+    with ms.ModelPool(load, budget=10_000) as pool:
+        cache = ms.PredictionCache(pool["a"], maxsize=8)
+        assert cache(1.0) == 1.0
+        pool.evict("a")
+        np.savez(path, w=np.full(3, 2.0))
+
+        assert cache(1.0) == answer
+        assert cache(2.0) == 4.0
+        assert pool.stats.loads == 2
+        assert pool["a"].stats.calls == calls
