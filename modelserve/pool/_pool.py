@@ -101,9 +101,10 @@ class ModelPool(Mapping[str, Pooled]):
         on_event: Hook | None = None,
     ) -> None:
         spaces = dict(budget) if isinstance(budget, Mapping) else {EVERYWHERE: budget}
-        if not spaces or min(spaces.values()) <= 0:
+        if not spaces or not all(n > 0 for n in spaces.values()):
             raise ValueError(f"budget={budget!r}: pass a positive number of bytes, or one a space")
-        for word, value in (("keep_alive", keep_alive), ("min_residency", min_residency)):
+        seconds = {"keep_alive": keep_alive, "min_residency": min_residency, "max_wait": max_wait}
+        for word, value in seconds.items():
             if value is not None and not value >= 0:
                 raise ValueError(f"{word}={value!r}: pass seconds, at least 0")
         self.name = name

@@ -60,6 +60,10 @@ def test_a_name_that_the_factory_refuses_is_a_key_error_with_close_names():
         ({"budget": {"cpu": -1}}, "pass a positive number"),
         ({"keep_alive": -1.0}, "keep_alive=-1.0"),
         ({"min_residency": float("nan")}, "min_residency=nan"),
+        ({"max_wait": float("nan")}, "max_wait=nan"),
+        ({"max_wait": -1.0}, "max_wait=-1.0"),
+        ({"budget": float("nan")}, "budget=nan"),
+        ({"budget": {"cpu": 10, "cuda:0": float("nan")}}, "one a space"),
     ],
 )
 def test_settings_that_make_no_sense_are_refused(options, word):
