@@ -215,11 +215,9 @@ class Engine:
         started = self.settings.clock()
         alone = self._move()
         before = self._resident()
-        seat.opens += 1
         try:
-            seat.part.open()
+            seat.open()
         except BaseException:
-            seat.opens -= 1
             self._moved(alone)
             raise
         seconds = self.settings.clock() - started

@@ -158,6 +158,21 @@ class Seat:
         self.retry_at = now + self.pause
         self.pause = min(2 * self.pause, LONGEST_PAUSE)
 
+    def open(self) -> None:
+        """Open the predictor, and wait until its loaders have loaded, in the background too."""
+        self.opens += 1
+        try:
+            self.part.open()
+        except BaseException:
+            self.opens -= 1
+            raise
+        try:
+            for node in walk(self.part):
+                getattr(node.part, "get", _nothing)()
+        except BaseException:
+            self.close(drain=False)
+            raise
+
     def close(self, *, drain: bool, returns: bool = True) -> None:
         """Close the predictor; if it ``returns``, its versions count until others take their place.
 
@@ -178,6 +193,10 @@ class Seat:
     def _versions(self) -> tuple[Stamp, ...]:
         loaders = (node.part for node in walk(self.part) if not _follows(node.part))
         return tuple(stamp for part in loaders if (stamp := part.stamp()) is not None)
+
+
+def _nothing() -> None:
+    """Be what a part has to wait for that is no loader."""
 
 
 def _follows(part: Primitive[Any, Any]) -> bool:

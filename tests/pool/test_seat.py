@@ -7,6 +7,7 @@ import pytest
 
 import modelserve as ms
 from modelserve.pool._seat import LONGEST_PAUSE, PAUSE, Seat
+from tests.pool.shelves import LIMIT, gate, start
 
 
 def seat():
@@ -88,3 +89,44 @@ def test_caches_ask_anew_only_where_the_loader_that_is_out_would_have_looked(
         assert cache(2.0) == 4.0
         assert pool.stats.loads == 2
         assert pool["a"].stats.calls == calls
+
+
+def test_a_model_that_loads_in_the_background_is_weighed_when_it_is_there():
+    def load():
+        opens(None)
+        return np.ones(100)
+
+    def weigh(loader):
+        return 1 if loader.version is None else 800
+
+    opens = gate()
+    pool = ms.ModelPool(lambda name: background(load), budget=10_000, weigh=weigh)
+    call = start(pool["a"], 1)
+    opens.wait_entered()
+    assert pool["a"].health().state == "loading"
+    opens.open()
+
+    assert call.result(LIMIT) == 1
+    assert pool.stats.nbytes == {"all": 800}
+    pool.close()
+
+
+def test_a_model_whose_load_in_the_background_fails_is_no_model_of_the_pool():
+    def load():
+        if bad:
+            raise bad[0]
+        return np.ones(100)
+
+    bad = [OSError("no disk")]
+    pool = ms.ModelPool(lambda name: background(load), budget=10_000, weigh=lambda p: 10)
+    with pytest.raises(ms.ModelLoadError):
+        pool["a"](1)
+    assert (pool.stats.failures, pool.stats.nbytes) == (1, {"all": 0})
+    assert pool["a"].health().state == "failed"
+    bad.clear()
+    assert pool["a"](1) == 1
+    pool.close()
+
+
+def background(load):
+    return ms.ModelLoader(load, predict=lambda model, x: x, mode="background", name="a")
