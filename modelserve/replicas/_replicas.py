@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable
 from typing import Any, NamedTuple, final, overload
 
 from modelserve._policy.choice import least
 from modelserve.predictor import (
     Primitive,
     Spec,
-    achunks,
-    chunks,
+    Together,
     lift,
     on_fork,
     refuse_on_loop,
 )
 from modelserve.request import Note, current
 from modelserve.typing import In, Out
-
-CHUNK = 256
-"""Inputs of a ``map`` that one replica gets together."""
 
 
 class ReplicasStats(NamedTuple):
@@ -32,7 +28,7 @@ class ReplicasStats(NamedTuple):
 
 
 @final
-class Replicas(Primitive[In, Out]):
+class Replicas(Together[In, Out]):
     """Several replicas of one model behind one predictor.
 
     Each call goes to the replica with the fewest calls in progress; those that tie take turns. The
@@ -124,34 +120,16 @@ class Replicas(Primitive[In, Out]):
         finally:
             self._give(index, counted, 1)
 
-    def map(self, xs: Iterable[In], /, *, return_exceptions: bool = False) -> Iterator[Out]:
-        """Answer for many inputs, in order; a replica gets many at a time."""
-        if self.is_async:
-            refuse_on_loop(self.name)
-        for chunk in chunks(xs, CHUNK):
-            for y in self._many(chunk):
-                if isinstance(y, Exception) and not return_exceptions:
-                    raise y
-                yield y
-
-    def _many(self, chunk: list[In]) -> list[Out]:
+    def many(self, chunk: list[In]) -> list[Out | Exception]:
+        """Answer for a chunk by one replica."""
         index, counted = self._take(len(chunk))
         try:
             return list(self._replicas[index].map(chunk, return_exceptions=True))
         finally:
             self._give(index, counted, len(chunk))
 
-    async def amap(
-        self, xs: Iterable[In] | AsyncIterable[In], /, *, return_exceptions: bool = False
-    ) -> AsyncIterator[Out]:
-        """Answer for many inputs like :meth:`map`, without blocking the event loop."""
-        async for chunk in achunks(xs, CHUNK):
-            for y in await self._amany(chunk):
-                if isinstance(y, Exception) and not return_exceptions:
-                    raise y
-                yield y
-
-    async def _amany(self, chunk: list[In]) -> list[Out]:
+    async def amany(self, chunk: list[In]) -> list[Out | Exception]:
+        """Answer for a chunk by one replica, without blocking the event loop."""
         index, counted = self._take(len(chunk))
         try:
             many = self._replicas[index].amap(chunk, return_exceptions=True)

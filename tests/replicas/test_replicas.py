@@ -6,7 +6,7 @@ import os
 import pytest
 
 import modelserve as ms
-from modelserve.replicas._replicas import CHUNK
+from modelserve.predictor import CHUNK
 from modelserve.testing import GatedPredictor
 from tests.pool.shelves import LIMIT, Forks, start
 from tests.support.processes import in_child
