@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import difflib
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, final
-from weakref import WeakValueDictionary
 
 from modelserve.pool._door import Door, Lease
 from modelserve.pool._engine import Engine
+from modelserve.pool._factory import Turns, ask
 from modelserve.pool._handle import Pooled
 from modelserve.pool._seat import Seat
 from modelserve.pool._settings import Settings
@@ -139,7 +138,7 @@ class ModelPool(Mapping[str, Pooled]):
     def after_fork(self) -> None:
         """Be usable in the child."""
         self._lock = threading.Lock()
-        self._making: WeakValueDictionary[str, Any] = WeakValueDictionary()
+        self._turns = Turns()
 
     def __getitem__(self, name: str) -> Pooled:
         """Return the predictor of a model; nothing is loaded. Raises KeyError for unknown names."""
@@ -149,26 +148,16 @@ class ModelPool(Mapping[str, Pooled]):
         return handle
 
     def _made(self, name: str) -> Pooled:
-        with self._lock:  # one a name, for as long as anybody waits
-            making = self._making.setdefault(name, threading.RLock())
-        with making:
-            if name not in self._engine.seats:
-                part = lift(self._given(name))
+        with self._turns(name):
+            seats = self._engine.seats
+            if name not in seats:
+                part = lift(ask(self._factory, name, self.name, tuple(seats)))
                 self._engine.add(Seat(name, part, pinned=name in self._pinned))
             handle = self._handles.get(name)
             if handle is None or handle.life.closed:
                 handle = Pooled(self, self._engine, self._engine.seats[name])
                 self._handles[name] = handle
         return handle
-
-    def _given(self, name: str) -> Callable[[Any], Any]:
-        try:
-            return self._factory(name)
-        except KeyError as error:
-            known = dict.fromkeys((*self._engine.seats, *_keys_of(self._factory)))
-            close = difflib.get_close_matches(str(name), known, n=3)
-            hint = f": did you mean {' or '.join(map(repr, close))}?" if close else ""
-            raise KeyError(f"{self.name!r} has no model {name!r}{hint}") from error
 
     def __iter__(self) -> Iterator[str]:
         """Go through the names that were asked for so far."""
@@ -386,12 +375,6 @@ class ModelPool(Mapping[str, Pooled]):
     ) -> None:
         """Close the pool."""
         await self.aclose()
-
-
-def _keys_of(factory: Callable[[str], Any]) -> list[str]:
-    """Return the names that a factory has, if it is a method of a mapping."""
-    of: Any = getattr(factory, "__self__", None)
-    return [*map(str, of)] if issubclass(type(of), Mapping) else []
 
 
 def _again(factory: Callable[[str], Any], options: Mapping[str, Any]) -> ModelPool:

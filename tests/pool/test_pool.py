@@ -288,39 +288,6 @@ def test_a_predictor_that_a_tree_closed_is_replaced_by_one_that_answers():
         assert pool["a"](1) == ("a", 1, 1)
 
 
-def test_many_who_ask_first_get_one_predictor_that_was_made_once():
-    made = []
-    factory = gate()
-
-    def give_slowly(name):
-        made.append(name)
-        factory(name)
-        return str.upper
-
-    pool = ms.ModelPool(give_slowly, budget=100, weigh=ten)
-    asks = [start(pool.__getitem__, "a") for _ in range(4)]
-    other = start(pool.__getitem__, "b")
-    factory.wait_entered(2)
-    factory.open()
-
-    assert len({id(ask.result(LIMIT)) for ask in asks}) == 1
-    assert other.result(LIMIT) is pool["b"]
-    assert sorted(made) == ["a", "b"]
-    assert not pool._making
-
-
-def test_a_factory_may_ask_for_others_and_fail_and_be_asked_again():
-    models = {}
-    pool = ms.ModelPool(lambda name: models[name](name), budget=100, weigh=ten)
-    with pytest.raises(KeyError):
-        pool["both"]
-    models |= {"both": lambda _: ms.predictor(pool["one"].__call__), "one": lambda _: str.upper}
-
-    assert pool["both"]("a") == "A"
-    assert list(pool) == ["one", "both"]
-    assert not pool._making
-
-
 def test_it_shows_what_it_holds():
     with told(300) as (pool, _, _):
         pool["a"](1)
