@@ -59,7 +59,9 @@ class ModelPool(Mapping[str, Pooled]):
     by how much resident memory grew while the model was loaded, at least the size of its file; it
     comes too small where the process had memory to spare, too large where other threads allocate,
     and while other models load or leave at the same time the prediction stands in its place. It
-    is read on Linux only, and never on a GPU.
+    is read on Linux only, and never on a GPU. A model that its loader renews is weighed again, by
+    the first two, before the next load and for ``stats``; what a loader keeps to roll back to does
+    not count.
 
     Models go by idle time x bytes / seconds of loading, the largest first, when their last call
     has ended; never those that are pinned, leased, or in memory for less than ``min_residency``

@@ -54,6 +54,7 @@ class Seat:
         "stamps",
         "used",
         "waiting",
+        "weighed",
     )
 
     def __init__(self, name: str, part: Primitive[Any, Any], *, pinned: bool) -> None:
@@ -75,6 +76,8 @@ class Seat:
         """What the last load failed of."""
         self.stamps: tuple[Stamp, ...] = ()
         """The versions it had when it was let go."""
+        self.weighed: tuple[Stamp, ...] = ()
+        """The versions it had when it was weighed."""
         self.calls = Counter()
         self.ends = Counter()
         self.misses = Counter()
@@ -145,7 +148,7 @@ class Seat:
         self.cost = (self.loads * self.cost + seconds) / (self.loads + 1)
         self.loads += 1
         self.error, self.pause = None, PAUSE
-        fresh = self._versions()
+        fresh = self._returning()
         for stamp in self.stamps:
             if stamp not in fresh:  # it came back as another version
                 stamp.retire()
@@ -180,7 +183,7 @@ class Seat:
         stamps retired, every answer would bring the model back. Not where loaders look for newer
         versions by themselves: while they are out they do not, so nobody would tell a cache.
         """
-        self.stamps = self.stamps or self._versions()
+        self.stamps = self.stamps or self._returning()
         while self.opens:
             self.opens -= 1
             try:
@@ -190,7 +193,12 @@ class Seat:
         for stamp in self.stamps if returns else ():
             stamp.retired = 0
 
-    def _versions(self) -> tuple[Stamp, ...]:
+    def versions(self) -> tuple[Stamp, ...]:
+        """Return the versions that it hands out now."""
+        stamps = (node.part.stamp() for node in walk(self.part))
+        return tuple(stamp for stamp in stamps if stamp is not None)
+
+    def _returning(self) -> tuple[Stamp, ...]:
         loaders = (node.part for node in walk(self.part) if not _follows(node.part))
         return tuple(stamp for part in loaders if (stamp := part.stamp()) is not None)
 
