@@ -75,6 +75,7 @@ def visible(mask: str | None, gpus: Sequence[Gpu]) -> list[Gpu]:
     beginnings of UUIDs that fit one GPU alone, and MIG devices as ``MIG-<uuid>`` or
     ``MIG-GPU-<uuid>/<gpu instance>/<compute instance>``. What comes after the first entry that is
     wrong or repeated is not seen. A process sees one MIG device at the most, and no GPU beside it.
+    Of one named by its instances on a GPU with several, the size is that of the smallest there.
     """
     if mask is None:
         chosen = list(gpus)
@@ -103,11 +104,37 @@ def _find(word: str, gpus: Sequence[Gpu]) -> Gpu | None:
         return _only([gpu for gpu in gpus if gpu.uuid.startswith(word)])
     if word.startswith("MIG-GPU-"):
         uuid = word.removeprefix("MIG-").partition("/")[0]
-        return _only([gpu for gpu in gpus if gpu.slices and gpu.uuid == uuid])
+        return _only([_least(gpu, word) for gpu in gpus if gpu.slices and gpu.uuid == uuid])
     if word.startswith("MIG-"):
         pairs = [(gpu, each) for gpu in gpus for each in gpu.slices if each.uuid.startswith(word)]
         return _only([gpu._replace(slices=(each,)) for gpu, each in pairs])
     return None
+
+
+def _least(gpu: Gpu, word: str) -> Gpu:
+    """Return the GPU with the slice that a word means by its instances.
+
+    ``nvidia-smi -L`` does not tell these, so of several it is taken for the least.
+    """
+    if len(gpu.slices) > 1:
+        least = min(gpu.slices, key=lambda each: each.total)
+        gpu = gpu._replace(slices=(least._replace(uuid=word),))
+    return gpu
+
+
+def are_numbered(mask: str | None, gpus: Sequence[Gpu], order: str | None) -> bool:
+    """Whether CUDA counts the GPUs as ``nvidia-smi`` does, or the mask names them by their UUIDs.
+
+    By default (``CUDA_DEVICE_ORDER=FASTEST_FIRST``) the fastest is first, by a rule that is nowhere
+    told. ``nvidia-smi`` goes by the PCI bus, and so does ``CUDA_DEVICE_ORDER=PCI_BUS_ID``.
+
+    >>> gpus = [Gpu(0, "GPU-0", "T4", 0, 0), Gpu(1, "GPU-1", "H100", 0, 0)]
+    >>> are_numbered("1", gpus, None), are_numbered("1", gpus, "PCI_BUS_ID")
+    (False, True)
+    """
+    words = () if mask is None else mask.split(",")
+    by_uuid = mask is not None and not any(word.strip().isdigit() for word in words)
+    return by_uuid or order == "PCI_BUS_ID" or len({gpu.name for gpu in gpus}) <= 1
 
 
 def _only(found: list[Gpu]) -> Gpu | None:

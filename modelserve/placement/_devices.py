@@ -6,6 +6,7 @@ import importlib.util
 import os
 import shutil
 import subprocess
+import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -41,10 +42,11 @@ def devices() -> tuple[Device, ...]:
 
     **GPUs** are asked of torch where it is installed, which imports it and makes a context on each
     GPU; else of ``nvidia-smi`` where that is there, within ``CUDA_VISIBLE_DEVICES`` by index, UUID
-    and MIG id. Of a MIG device ``nvidia-smi`` tells the profile alone, so its total is nominal and
-    all of it counts as free. **The CPU** has the memory and the cores that the machine, the control
-    groups (v1 and v2) of this process and its affinity leave it; where the system does not tell
-    (Linux does), its total is 0.
+    and MIG id; where GPUs differ it takes ``CUDA_DEVICE_ORDER=PCI_BUS_ID`` to number them as CUDA
+    does, and a warning says so. Of a MIG device ``nvidia-smi`` tells the profile alone, so its
+    total is nominal and all of it counts as free. **The CPU** has the memory and the cores that the
+    machine, the control groups (v1 and v2) of this process and its affinity leave it; where the
+    system does not tell (Linux does), its total is 0.
 
     >>> import modelserve as ms
     >>> ms.devices()[-1].name
@@ -129,7 +131,14 @@ def of_smi(env: Mapping[str, str]) -> tuple[Device, ...]:
         return ()
     there = visible.read_query(_said(program, QUERY, "--format=csv,noheader,nounits"))
     there = visible.read_list(_said(program, "-L"), there)
-    seen = visible.visible(env.get("CUDA_VISIBLE_DEVICES"), there)
+    mask = env.get("CUDA_VISIBLE_DEVICES")
+    if not visible.are_numbered(mask, there, env.get("CUDA_DEVICE_ORDER")):
+        warnings.warn(
+            "the GPUs of this machine differ, and CUDA may number them in another order than "
+            "nvidia-smi: set CUDA_DEVICE_ORDER=PCI_BUS_ID",
+            stacklevel=2,
+        )
+    seen = visible.visible(mask, there)
     return tuple(
         Device(f"cuda:{index}", gpu.total, gpu.free, gpu.name, gpu.uuid)
         for index, gpu in enumerate(seen)

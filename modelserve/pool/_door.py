@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, final
+from typing import TYPE_CHECKING, Any, TypeAlias, final
 
 from modelserve.predictor import Counter, Primitive, ThreadSink, aio, running_loop
 from modelserve.request import current
@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from modelserve.pool._seat import Seat
 
 
+Inside: TypeAlias = "tuple[Primitive[Any, Any], int]"
+"""The model, and how many forks there were when its caller came in."""
+
+
 class Door:
     """How callers come into one model."""
 
@@ -25,42 +29,36 @@ class Door:
         self._seat = seat
         self._blocked = blocked
 
-    def enter(self, calls: int) -> Primitive[Any, Any]:
+    def enter(self, calls: int) -> Inside:
         """Count so many calls in, or a lease if none; wait while the model is loaded.
 
-        What was counted in is counted out by :meth:`leave`.
+        What was counted in is counted out by :meth:`leave`, which is told since when.
         """
         live = self._try(calls)
-        if live is None:
-            self._count_miss(calls)
-            if running_loop() is not None:
-                self._blocked.add()
+        if live is None and running_loop() is not None:
+            self._blocked.add()
         while live is None:
             self._seat.refuse_itself()
             sink = ThreadSink()
             self._engine.begin(self._seat, sink)
             sink.wait(current(), self._seat.name)
-            live = self._try(calls)
+            live = self._try(calls, missed=True)
         return live
 
-    async def aenter(self, calls: int, loop: AbstractEventLoop) -> Primitive[Any, Any]:
+    async def aenter(self, calls: int, loop: AbstractEventLoop) -> Inside:
         """Come in like :meth:`enter`, without blocking the event loop; leave by :meth:`aleave`."""
         live = self._try(calls, loop)
-        if live is None:
-            self._count_miss(calls)
         while live is None:
             self._seat.refuse_itself()
             sink = aio.sink()
             self._engine.begin(self._seat, sink)
             await aio.wait(sink.future, current(), self._seat.name)
-            live = self._try(calls, loop)
+            live = self._try(calls, loop, missed=True)
         return live
 
-    def _count_miss(self, calls: int) -> None:
-        if calls:
-            self._seat.misses.add()
-
-    def _try(self, calls: int, loop: AbstractEventLoop | None = None) -> Primitive[Any, Any] | None:
+    def _try(
+        self, calls: int, loop: AbstractEventLoop | None = None, *, missed: bool = False
+    ) -> Inside | None:
         seat = self._seat
         with self._engine.lock:  # who dismisses holds it too
             if seat.live is None:
@@ -68,28 +66,34 @@ class Door:
             seat.leases += not calls
             for _ in range(calls):
                 next(seat.enter)
+            for _ in range(calls if missed else 0):
+                seat.misses.add()
             if loop is not None and calls:
                 seat.awaited.enter(loop)
                 for _ in range(calls):
                     next(seat.exit)
-            return seat.live
+            return seat.live, seat.forks
 
-    def leave(self, calls: int) -> None:
-        """Count out what was counted in."""
+    def leave(self, calls: int, since: int) -> None:
+        """Count out what was counted in, unless a fork since then made that nobody's."""
         seat = self._seat
         seat.used = self._engine.settings.clock()
         with self._engine.lock:
+            if since != seat.forks:
+                return
             for _ in range(calls):
                 next(seat.exit)
             seat.leases -= not calls
             seat.tell()
 
-    def aleave(self, calls: int, loop: AbstractEventLoop) -> None:
+    def aleave(self, calls: int, since: int, loop: AbstractEventLoop) -> None:
         """Count out what :meth:`aenter` counted in."""
         if not calls:
-            self.leave(0)
+            self.leave(0, since)
             return
         seat = self._seat
+        if since != seat.forks:
+            return
         seat.used = self._engine.settings.clock()
         seat.awaited.leave(loop)
         if seat.live is None:
@@ -109,10 +113,11 @@ class Lease:
 
     def __init__(self, door: Door) -> None:
         self._door = door
+        self._since: list[int] = []
 
     def __enter__(self) -> Primitive[Any, Any]:
         """Load the model if it is not there, and keep it."""
-        return self._door.enter(0)
+        return self._kept(self._door.enter(0))
 
     def __exit__(
         self,
@@ -121,11 +126,16 @@ class Lease:
         traceback: TracebackType | None,
     ) -> None:
         """Keep it no longer."""
-        self._door.leave(0)
+        self._door.leave(0, self._since.pop())
 
     async def __aenter__(self) -> Primitive[Any, Any]:
         """Load the model if it is not there, without blocking the event loop, and keep it."""
-        return await self._door.aenter(0, aio.here())
+        return self._kept(await self._door.aenter(0, aio.here()))
+
+    def _kept(self, inside: Inside) -> Primitive[Any, Any]:
+        live, since = inside
+        self._since.append(since)
+        return live
 
     async def __aexit__(
         self,
@@ -134,4 +144,4 @@ class Lease:
         traceback: TracebackType | None,
     ) -> None:
         """Keep it no longer."""
-        self._door.leave(0)
+        self._door.leave(0, self._since.pop())

@@ -13,17 +13,19 @@ from modelserve.events import Admitted, Event, Evicted, LoadFailed, tell
 from modelserve.pool._keeper import Keeper
 from modelserve.pool._memory import give_back, resident, trim
 from modelserve.pool._room import Room, overloaded
+from modelserve.pool._scales import Scales
 from modelserve.pool._stats import PoolStats
-from modelserve.pool._weigh import EVERYWHERE, Spaces, of_tensors, on_disk, spaces
+from modelserve.pool._weigh import EVERYWHERE
 from modelserve.predictor import Sink, deliver, on_fork
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
     from typing import Literal
 
     from modelserve._policy.eviction import Plan
     from modelserve.pool._seat import Seat
     from modelserve.pool._settings import Settings
+    from modelserve.pool._weigh import Spaces
 
 
 class Engine:
@@ -32,6 +34,7 @@ class Engine:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.seats: dict[str, Seat] = {}
+        self.scales = Scales(settings)
         self.room = Room(settings.budget, self.seats, settings.min_residency)
         self.closed = False
         self.loads = self.failures = self.evictions = self.refused = 0
@@ -49,19 +52,20 @@ class Engine:
             seat.after_fork()
 
     def add(self, seat: Seat) -> None:
-        """Take up a model, unless another caller just did."""
+        """Take up a model."""
         with self.lock:
-            self.seats.setdefault(seat.name, seat)
+            self.seats[seat.name] = seat
 
     def stats(self) -> PoolStats:
         """Take a snapshot."""
+        self.weigh_again()
         with self.lock:
             seats = list(self.seats.values())
             misses = sum(seat.misses.read() for seat in seats)
             return PoolStats(
                 tuple(seat.name for seat in seats if seat.live is not None),
                 dict.fromkeys(self.settings.budget, 0) | self.room.held(),
-                max(sum(seat.calls.read() for seat in seats) - misses, 0),
+                sum(seat.calls.read() for seat in seats) - misses,
                 misses,
                 self.loads,
                 self.failures,
@@ -69,6 +73,17 @@ class Engine:
                 self.refused,
                 self.load_seconds,
             )
+
+    def weigh_again(self) -> None:
+        """Bring the books up to what models weigh that their loaders have renewed since."""
+        with self.lock:
+            seats = list(self.seats.values())
+        for seat in seats:
+            found = Context().run(self.scales.weigh_again, seat)  # which no request asked for
+            with self.lock:
+                if found is not None and seat.live is not None:
+                    kind, told, seat.nbytes = found
+                    self.room.sizing.observe(seat.name, kind, told, seat.nbytes)
 
     def begin(self, seat: Seat, sink: Sink) -> None:
         """Hand over the predictor of a model; join the load in progress, or begin one."""
@@ -140,7 +155,8 @@ class Engine:
         Who must go is settled before anybody does: a load without room evicts nobody.
         """
         end = time.monotonic() + self.settings.max_wait
-        kind, told = self._told(seat)
+        self.weigh_again()
+        kind, told = self.scales.told(seat)
         with self.lock:
             while (plan := self._promise(seat, kind, told)) is None:
                 self._wait(seat, end)
@@ -153,13 +169,6 @@ class Engine:
                 self._wait(seat, end)
             seat.loading = True
             return kind, told, dict(need)
-
-    def _told(self, seat: Seat) -> tuple[str, Spaces | None]:
-        size, budget = self.settings.size, self.settings.budget
-        kind, told = on_disk(seat.part)
-        if size is not None:
-            return kind, spaces(size(seat.name), budget)
-        return kind, None if told is None else spaces(told, _first(budget))
 
     def _promise(self, seat: Seat, kind: str, told: Spaces | None) -> Plan | None:
         """Promise room and say who goes for it; None where it pays to wait for others' loads.
@@ -202,18 +211,16 @@ class Engine:
         started = self.settings.clock()
         alone = self._move()
         before = self._resident()
-        seat.opens += 1
         try:
-            seat.part.open()
+            seat.open()
         except BaseException:
-            seat.opens -= 1
             self._moved(alone)
             raise
         seconds = self.settings.clock() - started
         try:
             after, alone = self._resident(), self._moved(alone)
             grown = None if before is None or after is None else max(after - before, 0)
-            nbytes = self._weigh(seat, told, grown, alone=alone, expected=expected)
+            nbytes = self.scales.weigh(seat, told, grown, alone=alone, expected=expected)
             self._admit(seat, nbytes, seconds, kind, told)
         except BaseException:
             seat.close(drain=False)
@@ -240,23 +247,6 @@ class Engine:
         with self.lock:
             self._moving -= 1
             return began == self._moves
-
-    def _weigh(
-        self, seat: Seat, told: Spaces | None, grown: int | None, *, alone: bool, expected: Spaces
-    ) -> Spaces:
-        """Return what a model takes; see the docstring of ModelPool for what is measured."""
-        weigh, budget = self.settings.weigh, self.settings.budget
-        exact = of_tensors(seat.part) if weigh is None else weigh(seat.part)
-        if exact is not None:
-            return spaces(exact, budget)
-        if grown is None and told is None:
-            raise ModelLoadError(
-                f"{seat.name!r} does not tell what it weighs, and nor does this system: pass weigh="
-            )
-        if grown is None or (not alone and not seat.guessed):
-            return dict(expected)
-        measured = spaces(grown, _first(budget))
-        return {s: max(n, (told or {}).get(s, 0)) for s, n in measured.items()}
 
     def _admit(
         self, seat: Seat, nbytes: Spaces, seconds: float, kind: str, told: Spaces | None
@@ -308,7 +298,7 @@ class Engine:
         with self.lock:
             self._moving -= 1
             gone, seat.nbytes, seat.drained = seat.nbytes, {}, None
-            self.evictions += 1
+            self.evictions += reason != "closed"
             self.changed.notify_all()
         self._tell(Evicted(seat.name, gone, reason))
 
@@ -391,9 +381,3 @@ class Engine:
     def _tell(self, event: Event) -> None:
         if self.settings.on_event is not None:
             tell(self.settings.on_event, event)
-
-
-def _first(budget: Mapping[str, int]) -> dict[str, int]:
-    """Return the space in which a model counts that only tells how many bytes it has."""
-    space = next((s for s in (EVERYWHERE, "cpu") if s in budget), next(iter(budget)))
-    return {space: budget[space]}

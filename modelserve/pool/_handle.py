@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, final
 
 from modelserve.pool._door import Door, Lease
 from modelserve.pool._stats import PooledStats
 from modelserve.predictor import (
     PartHealth,
-    Primitive,
     Spec,
-    achunks,
+    Together,
     aio,
-    chunks,
     hop,
     refuse_on_loop,
     running_loop,
@@ -27,12 +24,9 @@ if TYPE_CHECKING:
     from modelserve.pool._engine import Engine
     from modelserve.pool._seat import Seat
 
-CHUNK = 256
-"""Inputs of a ``map`` that the model gets together."""
-
 
 @final
-class Pooled(Primitive[Any, Any]):
+class Pooled(Together[Any, Any]):
     """A model of a :class:`~modelserve.ModelPool` as a predictor. Made by ``pool[name]``.
 
     A call loads the model if it is not in memory, and keeps it there until it ends. Closing lets
@@ -74,13 +68,14 @@ class Pooled(Primitive[Any, Any]):
         scope = current()
         if live is None or not self._quick or (scope is not None and scope.warming):
             return self._slowly(x, scope)
+        leave = seat.exit  # another after a fork
         next(seat.enter)
         try:
             if seat.live is live:
                 return live(x)
         finally:
             seat.used = self._clock()
-            next(seat.exit)
+            next(leave)
             if seat.live is None:
                 seat.tell()
         return self._slowly(x, scope)  # it was let go between the two looks
@@ -91,68 +86,50 @@ class Pooled(Primitive[Any, Any]):
         if self.is_async:
             refuse_on_loop(self.name)
         calls = _counted(scope)
-        live = self._door.enter(calls)
+        live, since = self._door.enter(calls)
         try:
             return live(x)
         finally:
-            self._door.leave(calls)
+            self._door.leave(calls, since)
 
     async def acall(self, x: Any, /) -> Any:
         """Answer by the model, without blocking the event loop while it is loaded."""
         self._check()
         calls, loop = _counted(current()), aio.here()
-        live = await self._door.aenter(calls, loop)
+        live, since = await self._door.aenter(calls, loop)
         try:
             return await live.acall(x)
         finally:
-            self._door.aleave(calls, loop)
+            self._door.aleave(calls, since, loop)
 
     def _check(self) -> None:
         if self.life.closed:
             raise self.closed_error()
 
-    def map(self, xs: Iterable[Any], /, *, return_exceptions: bool = False) -> Iterator[Any]:
-        """Answer for many inputs, in order; the model gets them many at a time."""
-        if self.is_async:
-            refuse_on_loop(self.name)
-        for chunk in chunks(xs, CHUNK):
-            for y in self._many(chunk):
-                if isinstance(y, Exception) and not return_exceptions:
-                    raise y
-                yield y
-
-    def _many(self, chunk: list[Any]) -> list[Any]:
+    def many(self, chunk: list[Any]) -> list[Any]:
+        """Answer for a chunk, by a model that stays meanwhile."""
         try:
             self._check()
-            live = self._door.enter(len(chunk))
+            live, since = self._door.enter(len(chunk))
         except Exception as error:  # noqa: BLE001 - given in place of each answer
             return [error] * len(chunk)
         try:
             return list(live.map(chunk, return_exceptions=True))
         finally:
-            self._door.leave(len(chunk))
+            self._door.leave(len(chunk), since)
 
-    async def amap(
-        self, xs: Iterable[Any] | AsyncIterable[Any], /, *, return_exceptions: bool = False
-    ) -> AsyncIterator[Any]:
-        """Answer for many inputs like :meth:`map`, without blocking the event loop."""
-        async for chunk in achunks(xs, CHUNK):
-            for y in await self._amany(chunk):
-                if isinstance(y, Exception) and not return_exceptions:
-                    raise y
-                yield y
-
-    async def _amany(self, chunk: list[Any]) -> list[Any]:
+    async def amany(self, chunk: list[Any]) -> list[Any]:
+        """Answer for a chunk, without blocking the event loop while the model is loaded."""
         loop = aio.here()
         try:
             self._check()
-            live = await self._door.aenter(len(chunk), loop)
+            live, since = await self._door.aenter(len(chunk), loop)
         except Exception as error:  # noqa: BLE001 - given in place of each answer
             return [error] * len(chunk)
         try:
             return [y async for y in live.amap(chunk, return_exceptions=True)]
         finally:
-            self._door.aleave(len(chunk), loop)
+            self._door.aleave(len(chunk), since, loop)
 
     def summary(self) -> str:
         """Size and counts in a few words."""

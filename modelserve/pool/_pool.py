@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -10,12 +9,24 @@ from typing import TYPE_CHECKING, Any, final
 
 from modelserve.pool._door import Door, Lease
 from modelserve.pool._engine import Engine
+from modelserve.pool._factory import Turns, ask
 from modelserve.pool._handle import Pooled
 from modelserve.pool._seat import Seat
 from modelserve.pool._settings import Settings
 from modelserve.pool._stats import PoolStats
 from modelserve.pool._weigh import EVERYWHERE, Weight
-from modelserve.predictor import Health, Primitive, aio, describe, hop, lift, on_fork, relieve
+from modelserve.predictor import (
+    Health,
+    Primitive,
+    ThreadSink,
+    aio,
+    describe,
+    hop,
+    lift,
+    on_fork,
+    relieve,
+    running_loop,
+)
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -52,7 +63,9 @@ class ModelPool(Mapping[str, Pooled]):
     by how much resident memory grew while the model was loaded, at least the size of its file; it
     comes too small where the process had memory to spare, too large where other threads allocate,
     and while other models load or leave at the same time the prediction stands in its place. It
-    is read on Linux only, and never on a GPU.
+    is read on Linux only, and never on a GPU. A model that its loader renews is weighed again, by
+    the first two, before the next load and for ``stats``; what a loader keeps to roll back to does
+    not count.
 
     Models go by idle time x bytes / seconds of loading, the largest first, when their last call
     has ended; never those that are pinned, leased, or in memory for less than ``min_residency``
@@ -64,7 +77,7 @@ class ModelPool(Mapping[str, Pooled]):
     A failed load is told to all who waited, and the next call tries again; it evicts nobody for a
     pause that doubles from a second to a minute. A model that comes back has the version it had if
     its loader gives it the same one, as it does for an unchanged file or with ``version=``, and
-    what caches remember of it counts on meanwhile.
+    what caches remember of it counts on meanwhile, except of loaders with ``reload=``.
 
     Raises ValueError for a budget that is empty or not positive, and ModelLoadError at calls of a
     model that is larger than all of it.
@@ -93,9 +106,10 @@ class ModelPool(Mapping[str, Pooled]):
         on_event: Hook | None = None,
     ) -> None:
         spaces = dict(budget) if isinstance(budget, Mapping) else {EVERYWHERE: budget}
-        if not spaces or min(spaces.values()) <= 0:
+        if not spaces or not all(n > 0 for n in spaces.values()):
             raise ValueError(f"budget={budget!r}: pass a positive number of bytes, or one a space")
-        for word, value in (("keep_alive", keep_alive), ("min_residency", min_residency)):
+        seconds = {"keep_alive": keep_alive, "min_residency": min_residency, "max_wait": max_wait}
+        for word, value in seconds.items():
             if value is not None and not value >= 0:
                 raise ValueError(f"{word}={value!r}: pass seconds, at least 0")
         self.name = name
@@ -131,6 +145,7 @@ class ModelPool(Mapping[str, Pooled]):
     def after_fork(self) -> None:
         """Be usable in the child."""
         self._lock = threading.Lock()
+        self._turns = Turns()
 
     def __getitem__(self, name: str) -> Pooled:
         """Return the predictor of a model; nothing is loaded. Raises KeyError for unknown names."""
@@ -140,25 +155,16 @@ class ModelPool(Mapping[str, Pooled]):
         return handle
 
     def _made(self, name: str) -> Pooled:
-        part = None if name in self._engine.seats else lift(self._given(name))
-        with self._lock:
-            if part is not None:
-                seat = Seat(name, part, pinned=name in self._pinned)
-                self._engine.add(seat)
+        with self._turns(name):
+            seats = self._engine.seats
+            if name not in seats:
+                part = lift(ask(self._factory, name, self.name, tuple(seats)))
+                self._engine.add(Seat(name, part, pinned=name in self._pinned))
             handle = self._handles.get(name)
             if handle is None or handle.life.closed:
                 handle = Pooled(self, self._engine, self._engine.seats[name])
                 self._handles[name] = handle
         return handle
-
-    def _given(self, name: str) -> Callable[[Any], Any]:
-        try:
-            return self._factory(name)
-        except KeyError as error:
-            known = dict.fromkeys((*self._engine.seats, *_keys_of(self._factory)))
-            close = difflib.get_close_matches(str(name), known, n=3)
-            hint = f": did you mean {' or '.join(map(repr, close))}?" if close else ""
-            raise KeyError(f"{self.name!r} has no model {name!r}{hint}") from error
 
     def __iter__(self) -> Iterator[str]:
         """Go through the names that were asked for so far."""
@@ -213,19 +219,41 @@ class ModelPool(Mapping[str, Pooled]):
         """Let a model go now, and wait until its calls have ended and it has gone.
 
         After ``timeout`` seconds it is closed with calls in progress. Returns False for one that
-        is not in memory, leased or pinned.
+        is not in memory, leased or pinned. On the thread of an event loop with calls of it in
+        progress use ``await pool.aevict(name)``.
         """
-        seats = [seat for seat in (self._engine.seats.get(name),) if seat is not None]
-        gone = self._engine.evict(seats, "asked")
+        self._refuse_here(self._seats(name), f"aevict({name!r})")
+        return self._evict(name, timeout)
+
+    async def aevict(self, name: str, *, timeout: float | None = None) -> bool:
+        """Let a model go like :meth:`evict`, without blocking the event loop.
+
+        >>> import asyncio
+        >>> import modelserve as ms
+        >>> pool = ms.ModelPool(lambda name: str.upper, budget=1_000, weigh=lambda p: 10)
+        >>> pool["shout"]("a"), asyncio.run(pool.aevict("shout"))
+        ('A', True)
+        """
+        sink = aio.sink()
+        hop(sink, lambda _: self._evict(name, timeout), None, self.name)
+        return bool(await sink.future)
+
+    def _seats(self, name: str) -> list[Seat]:
+        return [seat for seat in (self._engine.seats.get(name),) if seat is not None]
+
+    def _evict(self, name: str, timeout: float | None) -> bool:
+        gone = self._engine.evict(self._seats(name), "asked")
         self._engine.settle(gone, timeout, drain=True)
         return bool(gone)
 
     def sweep(self) -> tuple[str, ...]:
         """Let those go that nobody called for ``keep_alive`` seconds; return their names.
 
-        A thread of the pool's own does so too, while anything is in memory.
+        A thread of the pool's own does so too, while anything is in memory. What the event loop of
+        this thread is calling stays, as those calls could not end meanwhile.
         """
-        gone = self._engine.evict(self._engine.idle(), "idle")
+        idle = [seat for seat in self._engine.idle() if not seat.awaited.is_on(running_loop())]
+        gone = self._engine.evict(idle, "idle")
         self._engine.settle(gone, None, drain=True)
         return tuple(seat.name for seat in gone)
 
@@ -275,16 +303,27 @@ class ModelPool(Mapping[str, Pooled]):
         return Health(live=True, ready=not self._engine.closed, parts=parts)
 
     def open(self) -> None:
-        """Take calls, and load what is pinned. Counted, as every open is."""
+        """Take calls, and load what is pinned. Counted, as every open is, unless that fails."""
         self._enter()
-        for name in sorted(self._pinned):
-            self[name].start()
+        try:
+            for name in sorted(self._pinned):
+                self[name].start()
+        except BaseException:
+            sink = ThreadSink()
+            hop(sink, lambda _: self._close(drain=True, timeout=None), None, self.name)
+            if not self._has_work_here(self._engine.seats.values()):  # else when that has ended
+                sink.wait(None, self.name)
+            raise
 
     async def aopen(self) -> None:
         """Open without blocking the event loop."""
         self._enter()
-        for name in sorted(self._pinned):
-            await self[name].astart()
+        try:
+            for name in sorted(self._pinned):
+                await self[name].astart()
+        except BaseException:
+            await self.aclose()
+            raise
 
     def _enter(self) -> None:
         with self._lock:
@@ -297,12 +336,20 @@ class ModelPool(Mapping[str, Pooled]):
         After ``timeout`` seconds, or at once without ``drain``, they are closed all the same. On
         the thread of an event loop with calls in progress use ``await pool.aclose()``.
         """
-        if any(handle.needs_this_loop() for handle in tuple(self._handles.values())):
+        self._refuse_here(self._engine.seats.values(), "aclose()")
+        self._close(drain, timeout)
+
+    def _has_work_here(self, seats: Iterable[Seat]) -> bool:
+        """Whether calls are in progress that can only go on where this thread would wait."""
+        loop = running_loop()
+        return any(seat.awaited.is_on(loop) for seat in tuple(seats))
+
+    def _refuse_here(self, seats: Iterable[Seat], instead: str) -> None:
+        if self._has_work_here(seats):
             raise RuntimeError(
                 f"{self.name!r} has work on the event loop of this thread: "
-                "use `await pool.aclose()`"
+                f"use `await pool.{instead}`"
             )
-        self._close(drain, timeout)
 
     def _close(self, drain: bool, timeout: float | None) -> None:  # noqa: FBT001 - internal
         with self._lock:
@@ -344,12 +391,6 @@ class ModelPool(Mapping[str, Pooled]):
     ) -> None:
         """Close the pool."""
         await self.aclose()
-
-
-def _keys_of(factory: Callable[[str], Any]) -> list[str]:
-    """Return the names that a factory has, if it is a method of a mapping."""
-    of: Any = getattr(factory, "__self__", None)
-    return [*map(str, of)] if issubclass(type(of), Mapping) else []
 
 
 def _again(factory: Callable[[str], Any], options: Mapping[str, Any]) -> ModelPool:

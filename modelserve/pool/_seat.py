@@ -35,6 +35,7 @@ class Seat:
         "enter",
         "error",
         "exit",
+        "forks",
         "guessed",
         "leases",
         "live",
@@ -54,6 +55,7 @@ class Seat:
         "stamps",
         "used",
         "waiting",
+        "weighed",
     )
 
     def __init__(self, name: str, part: Primitive[Any, Any], *, pinned: bool) -> None:
@@ -75,12 +77,16 @@ class Seat:
         """What the last load failed of."""
         self.stamps: tuple[Stamp, ...] = ()
         """The versions it had when it was let go."""
+        self.weighed: tuple[Stamp, ...] = ()
+        """The versions it had when it was weighed."""
         self.calls = Counter()
         self.ends = Counter()
         self.misses = Counter()
         self.awaited = Tally()
         """Awaited calls in progress; those of a loop that closes end with it."""
         self.enter = self.calls.numbers
+        self.forks = 0
+        """How many there were: what was counted in before the last is counted out nowhere."""
         self._arm()
 
     def _arm(self) -> None:
@@ -91,13 +97,16 @@ class Seat:
         self.drained: threading.Event | None = None
 
     def after_fork(self) -> None:
-        """Forget the calls and the loads of threads that the child does not have.
+        """Forget the calls, the leases and the loads that were in progress.
 
+        Most were those of threads that the child does not have; those of the thread that forked are
+        forgotten too, as nothing tells them apart.
         A model that was being let go stays: nobody is there to close it.
         """
         if self.drained is not None:
             self.live = self.part
         self.unpromise()
+        self.forks += 1
         self._arm()
 
     @property
@@ -148,7 +157,7 @@ class Seat:
         self.cost = (self.loads * self.cost + seconds) / (self.loads + 1)
         self.loads += 1
         self.error, self.pause = None, PAUSE
-        fresh = self._versions()
+        fresh = self._returning()
         for stamp in self.stamps:
             if stamp not in fresh:  # it came back as another version
                 stamp.retire()
@@ -161,13 +170,29 @@ class Seat:
         self.retry_at = now + self.pause
         self.pause = min(2 * self.pause, LONGEST_PAUSE)
 
+    def open(self) -> None:
+        """Open the predictor, and wait until its loaders have loaded, in the background too."""
+        self.opens += 1
+        try:
+            self.part.open()
+        except BaseException:
+            self.opens -= 1
+            raise
+        try:
+            for node in walk(self.part):
+                getattr(node.part, "get", _nothing)()
+        except BaseException:
+            self.close(drain=False)
+            raise
+
     def close(self, *, drain: bool, returns: bool = True) -> None:
         """Close the predictor; if it ``returns``, its versions count until others take their place.
 
         So a cache above goes on answering for a model that is out for want of room: were its
-        stamps retired, every answer would bring the model back.
+        stamps retired, every answer would bring the model back. Not where loaders look for newer
+        versions by themselves: while they are out they do not, so nobody would tell a cache.
         """
-        self.stamps = self.stamps or self._versions()
+        self.stamps = self.stamps or self._returning()
         while self.opens:
             self.opens -= 1
             try:
@@ -177,6 +202,20 @@ class Seat:
         for stamp in self.stamps if returns else ():
             stamp.retired = 0
 
-    def _versions(self) -> tuple[Stamp, ...]:
+    def versions(self) -> tuple[Stamp, ...]:
+        """Return the versions that it hands out now."""
         stamps = (node.part.stamp() for node in walk(self.part))
         return tuple(stamp for stamp in stamps if stamp is not None)
+
+    def _returning(self) -> tuple[Stamp, ...]:
+        loaders = (node.part for node in walk(self.part) if not _follows(node.part))
+        return tuple(stamp for part in loaders if (stamp := part.stamp()) is not None)
+
+
+def _nothing() -> None:
+    """Be what a part has to wait for that is no loader."""
+
+
+def _follows(part: Primitive[Any, Any]) -> bool:
+    """Whether it looks for newer versions by itself."""
+    return part._spec.options.get("reload") is not None  # noqa: SLF001 - its own kind

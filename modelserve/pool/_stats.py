@@ -9,8 +9,10 @@ from typing import NamedTuple
 class PoolStats(NamedTuple):
     """Counts of a pool. ``nbytes`` is what its models weigh now, by memory space.
 
-    ``hits`` are calls that found their model in memory and ``misses`` those that did not;
-    ``refused`` are loads for which there was no room; ``load_seconds`` is the sum over all loads.
+    ``hits`` are calls that found their model in memory and ``misses`` those that it was loaded for,
+    one an input of a ``map``; calls of a model that could not be loaded are neither. ``refused``
+    are loads for which there was no room; ``evictions`` are not those that went with the pool;
+    ``load_seconds`` is the sum over all loads.
     """
 
     loaded: tuple[str, ...]

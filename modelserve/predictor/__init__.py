@@ -29,6 +29,7 @@ from modelserve.predictor._threads import (
     hop,
     refuse_on_loop,
 )
+from modelserve.predictor._together import CHUNK, Together
 from modelserve.predictor._tree import Health, awarm, describe, health, walk, warm
 from modelserve.predictor._waiting import (
     FutureSink,
@@ -42,6 +43,7 @@ from modelserve.predictor._waiting import (
 )
 
 __all__ = [
+    "CHUNK",
     "Counter",
     "Function",
     "FutureSink",
@@ -59,6 +61,7 @@ __all__ = [
     "Spec",
     "Tally",
     "ThreadSink",
+    "Together",
     "achunks",
     "aio",
     "awarm",

@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable
 from typing import Any, NamedTuple, final, overload
 
 from modelserve._policy.choice import least
 from modelserve.predictor import (
     Primitive,
     Spec,
-    achunks,
-    chunks,
+    Together,
     lift,
     on_fork,
     refuse_on_loop,
 )
 from modelserve.request import Note, current
 from modelserve.typing import In, Out
-
-CHUNK = 256
-"""Inputs of a ``map`` that one replica gets together."""
 
 
 class ReplicasStats(NamedTuple):
@@ -32,7 +28,7 @@ class ReplicasStats(NamedTuple):
 
 
 @final
-class Replicas(Primitive[In, Out]):
+class Replicas(Together[In, Out]):
     """Several replicas of one model behind one predictor.
 
     Each call goes to the replica with the fewest calls in progress; those that tie take turns. The
@@ -79,22 +75,26 @@ class Replicas(Primitive[In, Out]):
             shares, outstanding = tuple(self._shares), tuple(self._outstanding)
         return ReplicasStats(sum(shares), shares, outstanding)
 
-    def _take(self, calls: int) -> int:
-        """Choose a replica for so many calls, and count them in progress there."""
+    def _take(self, calls: int) -> tuple[int, list[int]]:
+        """Choose a replica for so many calls, and count them in progress there.
+
+        The counts are handed out too: a forked child has others.
+        """
         scope = current()
         with self._lock:
-            index = least(self._outstanding, self._turn)
+            outstanding = self._outstanding
+            index = least(outstanding, self._turn)
             self._turn += 1
-            self._outstanding[index] += calls
+            outstanding[index] += calls
             if scope is None or not scope.warming:
                 self._shares[index] += calls
         if scope is not None and not scope.warming:
             scope.trail.append(Note(self.name, "replica", index))
-        return index
+        return index, outstanding
 
-    def _give(self, index: int, calls: int) -> None:
+    def _give(self, index: int, outstanding: list[int], calls: int) -> None:
         with self._lock:
-            self._outstanding[index] -= calls
+            outstanding[index] -= calls
 
     def _check(self) -> None:
         if self.life.closed:
@@ -105,55 +105,37 @@ class Replicas(Primitive[In, Out]):
         if self.is_async:
             refuse_on_loop(self.name)
         self._check()
-        index = self._take(1)
+        index, counted = self._take(1)
         try:
             return self._replicas[index](x)
         finally:
-            self._give(index, 1)
+            self._give(index, counted, 1)
 
     async def acall(self, x: In, /) -> Out:
         """Answer by the replica that has the least to do, without blocking the event loop."""
         self._check()
-        index = self._take(1)
+        index, counted = self._take(1)
         try:
             return await self._replicas[index].acall(x)
         finally:
-            self._give(index, 1)
+            self._give(index, counted, 1)
 
-    def map(self, xs: Iterable[In], /, *, return_exceptions: bool = False) -> Iterator[Out]:
-        """Answer for many inputs, in order; a replica gets many at a time."""
-        if self.is_async:
-            refuse_on_loop(self.name)
-        for chunk in chunks(xs, CHUNK):
-            for y in self._many(chunk):
-                if isinstance(y, Exception) and not return_exceptions:
-                    raise y
-                yield y
-
-    def _many(self, chunk: list[In]) -> list[Out]:
-        index = self._take(len(chunk))
+    def many(self, chunk: list[In]) -> list[Out | Exception]:
+        """Answer for a chunk by one replica."""
+        index, counted = self._take(len(chunk))
         try:
             return list(self._replicas[index].map(chunk, return_exceptions=True))
         finally:
-            self._give(index, len(chunk))
+            self._give(index, counted, len(chunk))
 
-    async def amap(
-        self, xs: Iterable[In] | AsyncIterable[In], /, *, return_exceptions: bool = False
-    ) -> AsyncIterator[Out]:
-        """Answer for many inputs like :meth:`map`, without blocking the event loop."""
-        async for chunk in achunks(xs, CHUNK):
-            for y in await self._amany(chunk):
-                if isinstance(y, Exception) and not return_exceptions:
-                    raise y
-                yield y
-
-    async def _amany(self, chunk: list[In]) -> list[Out]:
-        index = self._take(len(chunk))
+    async def amany(self, chunk: list[In]) -> list[Out | Exception]:
+        """Answer for a chunk by one replica, without blocking the event loop."""
+        index, counted = self._take(len(chunk))
         try:
             many = self._replicas[index].amap(chunk, return_exceptions=True)
             return [y async for y in many]
         finally:
-            self._give(index, len(chunk))
+            self._give(index, counted, len(chunk))
 
     def summary(self) -> str:
         """Counts by replica in a few words."""

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modelserve._policy.visible import Gpu, Slice, read_list, read_query, visible
+from modelserve._policy.visible import Gpu, Slice, are_numbered, read_list, read_query, visible
 
 QUERY = """\
 0, GPU-8932f937-d72c-4106-c12f-20bd9faed9f6, NVIDIA A100-SXM4-40GB, 40960, 40339
@@ -85,7 +85,7 @@ def test_a_mask_leaves_what_cuda_leaves(mask, seen):
         ("MIG-c", []),
         (
             "MIG-GPU-5d5ba0d6-d33d-2b2c-524d-9e3d8d2b8a77/1/0",
-            ["MIG-c6d4f1ef-42e4-5de3-91c7-45d71c87eb3f"],
+            ["MIG-GPU-5d5ba0d6-d33d-2b2c-524d-9e3d8d2b8a77/1/0"],
         ),
         ("1", ["MIG-c6d4f1ef-42e4-5de3-91c7-45d71c87eb3f"]),
         ("0,1", ["MIG-c6d4f1ef-42e4-5de3-91c7-45d71c87eb3f"]),
@@ -101,6 +101,35 @@ def test_a_mig_device_has_the_name_and_the_size_of_its_profile(sliced):
 
     assert seen.name == "NVIDIA A100-SXM4-40GB MIG 1g.5gb"
     assert (seen.total, seen.free) == (5 * 10**9, 5 * 10**9)
+
+
+def test_a_mig_device_named_by_its_instances_is_taken_for_the_smallest_that_it_may_be(sliced):
+    two = [gpu._replace(slices=gpu.slices[:2]) for gpu in sliced]
+    one = [gpu._replace(slices=gpu.slices[:1]) for gpu in sliced]
+    word = "MIG-GPU-5d5ba0d6-d33d-2b2c-524d-9e3d8d2b8a77/5/0"
+
+    [seen] = visible(word, two)
+    assert (seen.uuid, seen.total) == (word, 5 * 10**9)
+    assert seen.name.endswith("MIG 1g.5gb")
+    [seen] = visible(word, one)
+    assert (seen.uuid, seen.total) == (one[1].slices[0].uuid, 20 * 10**9)
+
+
+@pytest.mark.parametrize(
+    ("mask", "order", "sure"),
+    [
+        (None, None, False),
+        ("0", None, False),
+        ("GPU-8932f,1", "FASTEST_FIRST", False),
+        ("GPU-8932f", None, True),
+        ("", None, True),
+        (None, "PCI_BUS_ID", True),
+        ("0", "PCI_BUS_ID", True),
+    ],
+)
+def test_numbers_of_gpus_that_differ_are_sure_by_the_bus_alone(sliced, mask, order, sure):
+    assert are_numbered(mask, sliced, order) == sure
+    assert are_numbered(mask, sliced[:2], order)
 
 
 words = st.one_of(

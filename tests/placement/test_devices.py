@@ -142,7 +142,7 @@ def driver(tmp_path):
 @linux
 def test_the_drivers_program_is_asked_where_torch_is_not_there(driver, monkeypatch):
     monkeypatch.setattr(_devices.importlib.util, "find_spec", lambda name: None)
-    env = {"PATH": f"{driver.parent}:/usr/bin:/bin"}
+    env = {"PATH": f"{driver.parent}:/usr/bin:/bin", "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
     seen = gpus({**env, "CUDA_VISIBLE_DEVICES": "2,0"})
 
     assert [(gpu.name, gpu.label, gpu.free) for gpu in seen] == [
@@ -152,6 +152,16 @@ def test_the_drivers_program_is_asked_where_torch_is_not_there(driver, monkeypat
     [mig] = of_smi({**env, "CUDA_VISIBLE_DEVICES": "1"})
     assert mig.uuid == "MIG-c6d4f1ef-42e4-5de3-91c7-45d71c87eb3f"
     assert of_smi({**env, "CUDA_VISIBLE_DEVICES": ""}) == ()
+
+
+@linux
+def test_gpus_that_differ_are_numbered_with_a_warning_unless_the_bus_numbers_them(driver):
+    env = {"PATH": f"{driver.parent}:/usr/bin:/bin", "CUDA_VISIBLE_DEVICES": "2,0"}
+    with pytest.warns(UserWarning, match="CUDA_DEVICE_ORDER=PCI_BUS_ID"):
+        unsure = of_smi(env)
+
+    assert of_smi({**env, "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}) == unsure
+    assert len(unsure) == 2
 
 
 @linux

@@ -64,9 +64,9 @@ def test_leases_count_no_calls():
 
 @pytest.mark.parametrize("ask", [by_call, by_acall])
 def test_a_caller_who_finds_the_model_gone_again_asks_again(monkeypatch, ask):
-    def unlucky(door, calls, loop=None):
+    def unlucky(door, calls, *args, **options):
         tries.append(calls)
-        return None if len(tries) < 3 else once(door, calls, loop)
+        return None if len(tries) < 3 else once(door, calls, *args, **options)
 
     tries, once = [], Door._try
     monkeypatch.setattr(Door, "_try", unlucky)
@@ -75,6 +75,35 @@ def test_a_caller_who_finds_the_model_gone_again_asks_again(monkeypatch, ask):
 
         assert tries == [1, 1, 1]
         assert shelf.loads == {"a": 1}
+        assert (pool.stats.hits, pool.stats.misses) == (0, 1)
+
+
+@pytest.mark.parametrize("ask", [by_call, by_acall])
+def test_calls_that_no_model_answered_are_neither_hits_nor_misses(ask):
+    with told(100) as (pool, shelf, _):
+        shelf.bad["a"] = OSError("no disk")
+        for _ in range(3):
+            with pytest.raises(ms.ModelLoadError):
+                ask(pool["a"], 1)
+        del shelf.bad["a"]
+        for _ in range(4):
+            ask(pool["a"], 1)
+
+        assert (pool.stats.hits, pool.stats.misses, pool.stats.failures) == (3, 1, 3)
+        assert pool["a"].stats[:2] == (4, 1)
+
+
+@pytest.mark.parametrize("face", ["map", "amap"])
+def test_each_input_of_many_that_waited_for_their_model_is_a_miss(face):
+    async def taken(ys):
+        return [y async for y in ys]
+
+    with told(100) as (pool, _, _):
+        for _ in range(2):
+            many = getattr(pool["a"], face)(range(5))
+            assert len(asyncio.run(taken(many)) if face == "amap" else list(many)) == 5
+
+        assert (pool.stats.hits, pool.stats.misses) == (5, 5)
 
 
 def test_a_lease_may_end_wherever_its_garbage_is_collected():

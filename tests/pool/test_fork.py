@@ -1,10 +1,12 @@
 """What becomes of a pool in a forked child."""
 
+import asyncio
 import os
 
 import pytest
 
-from tests.pool.shelves import LIMIT, Shelf, gate, start, told, until
+import modelserve as ms
+from tests.pool.shelves import LIMIT, Forks, Shelf, gate, start, told, until
 from tests.support.processes import in_child
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
@@ -69,6 +71,63 @@ def test_an_eviction_in_progress_does_not_happen_in_the_child():
         calls.open()
         assert gone.result(LIMIT)
         busy.result(LIMIT)
+
+
+def in_lease(pool):
+    with pool.lease("a") as a:
+        return a("fork")
+
+
+def by_map(pool):
+    return next(pool["a"].map(["fork"]))
+
+
+def loading(pool):
+    pool.evict("a")
+    return pool["a"]("fork")
+
+
+@pytest.mark.parametrize("ask", [lambda pool: pool["a"]("fork"), in_lease, by_map, loading])
+def test_what_was_begun_before_a_fork_ends_nothing_in_the_child(ask):
+    forks = Forks()
+    pool = ms.ModelPool(lambda name: forks, budget=100, weigh=lambda p: 10)
+    pool["a"]("x")
+    seat = pool._engine.seats["a"]
+    said = ask(pool)
+
+    def work():
+        counts = seat.calls.read() - seat.ends.read(), seat.leases
+        with pool.lease("a"):
+            evicted = pool.evict("a")
+        return evicted, counts, pool["a"](lambda: seat.busy), seat.busy
+
+    forks.tell(work)
+    assert said == repr((False, (0, 0), True, False))
+    assert work()[1] == (0, 0)
+
+
+def test_an_awaited_call_begun_before_a_fork_ends_nothing_in_the_child():
+    async def fork(x):
+        if x == "fork":
+            pool._engine.after_fork()  # what a child does first
+            pool._engine.seats["a"].awaited.after_fork()
+            calls.append(asyncio.create_task(pool["a"].acall("stay")))
+        elif x == "stay":
+            inside.set()
+            await go.wait()
+        await asyncio.wait_for(inside.wait(), LIMIT)
+        return x
+
+    async def main():
+        await pool["a"].acall("fork")
+        busy = pool._engine.seats["a"].busy
+        go.set()
+        await calls[0]
+        return busy, pool._engine.seats["a"].busy
+
+    calls, inside, go = [], asyncio.Event(), asyncio.Event()
+    pool = ms.ModelPool(lambda name: fork, budget=100, weigh=lambda p: 10)
+    assert asyncio.run(main()) == (True, False)
 
 
 @pytest.mark.parametrize("lock", ["pool._lock", "pool._engine.lock"])

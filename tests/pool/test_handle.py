@@ -6,7 +6,7 @@ import itertools
 import pytest
 
 import modelserve as ms
-from modelserve.pool._handle import CHUNK
+from modelserve.predictor import CHUNK
 from tests.contract.leaves import Hiding
 from tests.pool.shelves import LIMIT, Shelf, gate, start, told, until
 

@@ -60,6 +60,10 @@ def test_a_name_that_the_factory_refuses_is_a_key_error_with_close_names():
         ({"budget": {"cpu": -1}}, "pass a positive number"),
         ({"keep_alive": -1.0}, "keep_alive=-1.0"),
         ({"min_residency": float("nan")}, "min_residency=nan"),
+        ({"max_wait": float("nan")}, "max_wait=nan"),
+        ({"max_wait": -1.0}, "max_wait=-1.0"),
+        ({"budget": float("nan")}, "budget=nan"),
+        ({"budget": {"cpu": 10, "cuda:0": float("nan")}}, "one a space"),
     ],
 )
 def test_settings_that_make_no_sense_are_refused(options, word):
@@ -125,6 +129,60 @@ def test_opens_are_counted():
             pool["a"](1)
 
 
+@pytest.mark.parametrize("face", ["with", "async with"])
+def test_an_open_that_fails_is_undone(face):
+    async def awaited():
+        async with pool:
+            return pool.stats.loaded
+
+    def blocking():
+        with pool:
+            return pool.stats.loaded
+
+    def enter():
+        return blocking() if face == "with" else asyncio.run(awaited())
+
+    with told(200, pinned=["a", "b"]) as (pool, shelf, _):
+        shelf.bad["b"] = OSError("no disk")
+        with pytest.raises(ms.ModelLoadError):
+            enter()
+        assert (shelf.loads["a"], shelf.alive(), pool.health().ready) == (1, 0, False)
+
+        del shelf.bad["b"]
+        assert enter() == ("a", "b")
+        assert (shelf.alive(), pool.health().ready) == (0, False)
+
+
+def test_an_open_that_fails_leaves_those_that_did_not():
+    with told(200) as (pool, shelf, _), pool:
+        pool["a"](1)
+        pool.pin("b")
+        shelf.bad["b"] = OSError("no disk")
+        with pytest.raises(ms.ModelLoadError):
+            pool.open()
+        pool.unpin("b")
+
+        assert pool.health().ready
+        assert pool["a"](2) == ("a", 1, 2)
+
+
+def test_an_open_that_fails_on_a_loop_waits_for_none_of_its_calls():
+    async def main():
+        call = asyncio.create_task(pool["a"].acall(1))
+        await calls.await_entered()
+        with pytest.raises(ms.ModelLoadError):
+            pool.open()
+        calls.open()
+        return await call
+
+    calls = gate()
+    with told(200, Shelf(calls=calls, a=100, b=100), pinned=["b"]) as (pool, shelf, _):
+        shelf.bad["b"] = OSError("no disk")
+        assert start(asyncio.run, main()).result(LIMIT) == ("a", 1, 1)
+        until(lambda: shelf.alive() == 0)
+        assert not pool.health().ready
+
+
 def test_closing_while_a_model_loads_lets_it_go_and_tells_its_callers():
     opens = gate()
     with told(100, Shelf(gate=opens, a=100)) as (pool, shelf, _):
@@ -183,6 +241,42 @@ def test_a_loop_that_has_calls_in_flight_closes_by_awaiting():
         assert shelf.alive() == 0
 
 
+def test_a_loop_that_has_calls_in_flight_evicts_by_awaiting():
+    async def main():
+        call = asyncio.create_task(pool["a"].acall(1))
+        await calls.await_entered()
+        with pytest.raises(RuntimeError, match=r"await pool.aevict\('a'\)"):
+            pool.evict("a", timeout=LIMIT)
+        loaded = pool.stats.loaded
+        gone = asyncio.create_task(pool.aevict("a"))
+        await asyncio.to_thread(until, lambda: not pool.stats.loaded)
+        calls.open()
+        return loaded, await asyncio.wait_for(gone, LIMIT), await call
+
+    calls = gate()
+    with told(100, Shelf(calls=calls, a=100)) as (pool, shelf, _):
+        assert asyncio.run(asyncio.wait_for(main(), LIMIT)) == (("a",), True, ("a", 1, 1))
+        assert shelf.alive() == 0
+        assert not asyncio.run(pool.aevict("a"))
+
+
+def test_sweeping_on_a_loop_leaves_what_the_loop_is_calling():
+    async def main():
+        call = asyncio.create_task(pool["a"].acall(1))
+        await calls.await_entered()
+        swept = pool.sweep()
+        calls.open()
+        return swept, await call
+
+    calls = gate()
+    with told(200, Shelf(calls=calls, a=100, b=100), keep_alive=0.0) as (pool, _, _):
+        pool._engine._keeper = object()  # so that nobody else sweeps
+        pool["b"].start()
+        assert start(asyncio.run, main()).result(LIMIT) == (("b",), ("a", 1, 1))
+        assert pool.sweep() == ("a",)
+        pool._engine._keeper = None
+
+
 def test_a_predictor_that_a_tree_closed_is_replaced_by_one_that_answers():
     with told(100) as (pool, _, _):
         with ms.PredictionCache(pool["a"], maxsize=8) as cache:
@@ -192,25 +286,6 @@ def test_a_predictor_that_a_tree_closed_is_replaced_by_one_that_answers():
             first(1)
 
         assert pool["a"](1) == ("a", 1, 1)
-
-
-def test_two_who_ask_first_get_one_predictor():
-    made = []
-    factory = gate()
-
-    def give_slowly(name):
-        made.append(name)
-        factory(name)
-        return str.upper
-
-    pool = ms.ModelPool(give_slowly, budget=100, weigh=ten)
-    asks = [start(pool.__getitem__, "a") for _ in range(2)]
-    factory.wait_entered(2)
-    factory.open()
-    one, other = (ask.result(LIMIT) for ask in asks)
-
-    assert one is other
-    assert len(pool) == 1
 
 
 def test_it_shows_what_it_holds():
@@ -255,3 +330,4 @@ def test_each_eviction_says_why():
     reasons = [(event.part, event.reason) for event in log.of(Evicted)]
 
     assert reasons == [("a", "room"), ("b", "asked"), ("c", "idle"), ("d", "closed")]
+    assert pool.stats.evictions == 3

@@ -1,13 +1,14 @@
 """Several of one model behind one predictor: each call goes where there is least to do."""
 
 import asyncio
+import os
 
 import pytest
 
 import modelserve as ms
-from modelserve.replicas._replicas import CHUNK
+from modelserve.predictor import CHUNK
 from modelserve.testing import GatedPredictor
-from tests.pool.shelves import LIMIT, start
+from tests.pool.shelves import LIMIT, Forks, start
 from tests.support.processes import in_child
 
 
@@ -146,6 +147,20 @@ def test_a_child_has_no_calls_in_progress():
     assert in_child(lambda: model.stats.outstanding) == "(0, 0)"
     gate.open()
     assert stuck.result(LIMIT) == "A"
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+@pytest.mark.parametrize(
+    "ask", [lambda p: p("fork"), lambda p: next(p.map(["fork"]))], ids=["call", "map"]
+)
+def test_a_call_begun_before_a_fork_ends_nothing_in_the_child(ask):
+    forks = Forks()
+    model = ms.Replicas(forks, str.upper, name="shout")
+    said = ask(model)
+
+    forks.tell(lambda: ([model(x) for x in "ab"], model.stats.outstanding))
+    assert said == repr((["A", "b"], (0, 0)))
+    assert model.stats.outstanding == (0, 0)
 
 
 def test_it_is_drawn_with_its_replicas():
