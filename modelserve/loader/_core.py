@@ -232,10 +232,13 @@ class Core:
             self._look_after()
 
     def _load(self, *, unasked: bool = False) -> Version:
-        """Load, warm, check and swap; the caller holds ``_changing``."""
+        """Load, warm, check and swap; the caller holds ``_changing``.
+
+        It is nobody's own: no caller's deadline ends it, and its calls are counted nowhere.
+        """
         self._loading_in = threading.get_ident()
         try:
-            return self._renew(self._clock(), unasked=unasked)
+            return Context().run(self._renew, self._clock(), unasked=unasked)
         finally:
             self._loading_in = None
             self._look_after()

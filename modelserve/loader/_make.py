@@ -8,13 +8,14 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, final
 
-from modelserve.errors import ModelLoadError
+from modelserve.errors import Closed, Forked, ModelLoadError, Overloaded, is_out_of_memory
 from modelserve.events import Hook, StageDone, tell
 from modelserve.loader._forms import Warmup
 from modelserve.loader._lease import Closing
-from modelserve.loader._source import Source, read
+from modelserve.loader._source import Source, Torn, read
 from modelserve.loader._version import Fetched, Stamps, Version
 from modelserve.loader.checks import Candidate, Check
+from modelserve.request import warm_scope
 
 if TYPE_CHECKING:
     from modelserve.typing import Clock
@@ -72,10 +73,12 @@ class Maker:
         try:
             version = self._version(fetched)
             self.staged("load", version, started, fetched.nbytes)
-            self._warm(version)
-            self._check(version, now)
-        except Exception:
-            self.shun(fetched.digest)
+            with warm_scope():
+                self._warm(version)
+                self._check(version, now)
+        except Exception as error:
+            if lasting(error):
+                self.shun(fetched.digest)
             raise
         return identity, version
 
@@ -134,9 +137,13 @@ class Maker:
             tell(self._on_event, StageDone(self._name, stage, label, seconds, nbytes))
 
 
+PASSING = OSError, Closed, Forked, Overloaded, Torn
+"""What is no fault of the bytes that were loaded; deadlines are among the first."""
+
+
 def lasting(error: BaseException) -> bool:
     """Say whether a failure is the fault of what was loaded, and not of what the system lacked."""
-    return not any(isinstance(each, OSError | MemoryError) for each in _causes(error))
+    return not any(isinstance(e, PASSING) or is_out_of_memory(e) for e in _causes(error))
 
 
 def forget(error: BaseException) -> None:

@@ -327,6 +327,49 @@ def test_a_manual_reload_that_fails_for_a_reason_that_passes_is_tried_again(hand
     assert loader.health() == PartHealth("ready")
 
 
+class OutOfMemoryError(RuntimeError):
+    """As torch calls that of a GPU."""
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        OutOfMemoryError("of a GPU"),
+        ms.Overloaded("full"),
+        ms.DeadlineExceeded("late"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_bytes_that_could_not_be_warmed_for_a_reason_that_passes_are_tried_again(hand, file, error):
+    errors = []
+
+    def predict(session, x):
+        if errors:
+            raise errors.pop()
+        return session.run(None, {"x": x})[0]
+
+    loader, _ = watching(hand, file, predict=predict, warmup=[rows(1)])
+    errors.append(error)
+    file.write(models.times(3.0))
+    hand.run(2)
+    assert (answer(loader), loader.health().state) == (2.0, "degraded")
+    hand.run(3)
+
+    assert (answer(loader), loader.health()) == (3.0, PartHealth("ready"))
+
+
+def test_a_file_that_was_torn_in_a_manual_reload_is_tried_again(hand, file):
+    loader, _ = watching(hand, file)
+    file.write(models.times(3.0))
+    tearing(loader, file, 3)
+    with pytest.raises(ms.ModelLoadError, match="changed while it was read"):
+        loader.reload()
+    hand.run(3)
+
+    assert answer(loader) == 13.0
+
+
 def throw(error):
     raise error
 

@@ -8,7 +8,7 @@ import pytest
 
 import modelserve as ms
 from modelserve.request import tick
-from modelserve.testing import GatedPredictor
+from modelserve.testing import FakeClock, GatedPredictor
 from tests.loader.crowds import LIMIT, GatedSource, start
 
 
@@ -79,6 +79,24 @@ def test_a_failed_warmup_keeps_the_last_good_version():
         loader.reload()
 
     assert (loader(10), loader.version) == ("0xa", "1")
+
+
+def test_a_reload_in_a_request_is_not_that_requests_own():
+    clock = FakeClock()
+    inner = ms.predictor(hex)
+
+    def predict(model, x):
+        clock.advance(2.0)
+        return inner(x)
+
+    loader = loader_of(1, 2, predict=predict, warmup=[1, 2])
+    with ms.request(timeout=1.0, clock=clock) as r:
+        loader.reload()
+
+        assert clock() > 1.0
+        assert r.record == {}
+    assert loader.version == "1"
+    assert inner.stats.calls == 0
 
 
 def test_an_interrupted_reload_is_interrupted():
