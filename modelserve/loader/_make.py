@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, final
 
+import numpy as np
+
 from modelserve.errors import Closed, Forked, ModelLoadError, Overloaded, is_out_of_memory
 from modelserve.events import Hook, StageDone, tell
 from modelserve.loader._forms import Warmup
@@ -15,6 +17,7 @@ from modelserve.loader._lease import Closing
 from modelserve.loader._source import Source, Torn, read
 from modelserve.loader._version import Fetched, Stamps, Version
 from modelserve.loader.checks import Candidate, Check
+from modelserve.predictor import name_of
 from modelserve.request import warm_scope
 
 if TYPE_CHECKING:
@@ -117,7 +120,8 @@ class Maker:
             new = self._candidate(version)
             old = None if now is None else self._candidate(now)
             for check in self._checks:
-                check(new, old)
+                if _is_no(check(new, old)):
+                    raise ModelLoadError(f"version {new.version} fails {name_of(check)!r}")
             self.staged("check", version, started)
 
     def _candidate(self, version: Version) -> Candidate:
@@ -166,3 +170,8 @@ def checks_of(check: Check | Iterable[Check] | None) -> tuple[Check, ...]:
     if check is None:
         return ()
     return (check,) if callable(check) else tuple(check)
+
+
+def _is_no(answer: object) -> bool:
+    """Say whether a check returned False, Python's or NumPy's, and not nothing or a number."""
+    return isinstance(answer, bool | np.bool_) and not answer
