@@ -101,11 +101,11 @@ def golden(inputs: Sequence[Any], answers: Sequence[Any], *, tolerance: float = 
     """Refuse what does not answer ``inputs`` with ``answers``.
 
     Numbers may differ by the share ``tolerance`` of what they should be, and by as much besides;
-    all else must be equal. Raises ValueError unless there are as many answers as inputs.
+    all else must be equal. Raises ValueError unless there are as many answers as inputs, and some.
 
     >>> golden([2.0], [4.0])(Candidate(None, "v1", (), lambda x: x * x), None)
     """
-    if len(inputs) != len(answers):
+    if not 0 < len(inputs) == len(answers):
         raise ValueError(f"{len(inputs)} inputs and {len(answers)} answers: pass one for each")
     return partial(_golden, inputs, answers, tolerance)
 

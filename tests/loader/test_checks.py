@@ -99,6 +99,8 @@ def test_golden_texts_must_be_equal():
 def test_golden_answers_of_another_number_than_inputs_are_refused():
     with pytest.raises(ValueError, match="2 inputs and 1 answers: pass one for each"):
         golden([1, 2], [1])
+    with pytest.raises(ValueError, match="0 inputs and 0 answers: pass one for each"):
+        golden([], [])
 
 
 def test_drift_is_the_largest_distance_from_the_old_version():
