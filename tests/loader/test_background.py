@@ -545,6 +545,31 @@ def test_what_was_rolled_back_does_not_come_back(hand, file):
     assert answer(loader) == 3.0
 
 
+@pytest.mark.parametrize("change", [True, False])
+def test_a_rollback_while_it_loads_keeps_what_was_rolled_back_from_coming_back(hand, file, change):
+    loader, _ = watching(hand, file)
+    file.write(models.times(3.0))
+    hand.run(2)
+    fetch = loader._core._source.fetch
+
+    def roll_back(now):
+        loader._core._source.fetch = fetch
+        loader.rollback()
+        return fetch(now)
+
+    loader._core._source.fetch = roll_back
+    if change:
+        file.write(models.times(4.0))
+    else:
+        file.stamp()
+    hand.run(2)
+    assert answer(loader) == 2.0
+    hand.run(10)
+
+    assert answer(loader) == (4.0 if change else 2.0)
+    assert loader.health() == PartHealth("ready")
+
+
 def test_a_rollback_loads_what_is_there_when_asked_to(hand, file):
     loader, _ = watching(hand, file)
     file.write(models.times(3.0))
