@@ -77,9 +77,11 @@ def open_source(source: Any, version: str | None, how: How = PLAINLY) -> Source:
     """Return what fetches models of a source."""
     module = getattr(sys.modules.get("torch.nn"), "Module", None)  # None while torch is imported
     if module is not None and isinstance(source, module):
+        _check_plain(how, type(source).__name__)
         return Function(lambda: source, type(source).__name__, version)
     if callable(source):
         _check_function(source)
+        _check_plain(how, name_of(source))
         return Function(source, name_of(source), version)
     if isinstance(source, str | os.PathLike):
         from modelserve.loader._paths import open_path
@@ -106,6 +108,16 @@ class Function:
 
     def identity(self) -> None:
         """Tell nothing."""
+
+
+def _check_plain(how: How, name: str) -> None:
+    """Refuse what says how to read a file where there is none: a pin would pin nothing."""
+    for option, value in how._asdict().items():
+        if value != PLAINLY._asdict()[option]:
+            raise ValueError(
+                f"{option}={value!r}: {name!r} is no file, which it is for: leave it out, or pass "
+                "the path of the model"
+            )
 
 
 def _check_function(source: Callable[[], Any]) -> None:
