@@ -46,7 +46,7 @@ class Folder:
     """A folder of versions, each in a folder named by its number.
 
     The one of the highest number is taken, or the one that is pinned. What lies in it is read: the
-    one file or folder there, or the whole of it if there are more. Hidden names do not count.
+    one file or folder there, or of several the one that is a model. Hidden names do not count.
     """
 
     tells = True
@@ -79,7 +79,7 @@ class Folder:
         for folder in self._candidates():
             found = [each for each in _entries(folder) if not each.name.startswith(".")]
             if found:
-                return folder.name, found[0] if len(found) == 1 else folder
+                return folder.name, found[0] if len(found) == 1 else _model(folder, found)
         raise ModelLoadError(
             f"'{self._path}' holds no version {self._pinned or 'yet'}: put the model into "
             f"a folder with a number, such as '{self._path / (self._pinned or '1')}'"
@@ -90,6 +90,21 @@ class Folder:
             return [self._path / self._pinned]
         numbered = [(n, each) for each in _entries(self._path) if (n := _number(each)) is not None]
         return [each for _, each in sorted(numbered, reverse=True)]
+
+
+def _model(folder: Path, found: list[Path]) -> Path:
+    """Return the one model beside what belongs to it, or was left there.
+
+    That is weights of an ONNX model, often a .bin, and texts and JSON, which are models at times.
+    """
+    known = [each for each in found if each.suffix.lower() in formats.FORMS]
+    likely = [each for each in known if not formats.FORMS[each.suffix.lower()].fragile] or known
+    if any(each.suffix.lower() == ".onnx" for each in likely):
+        likely = [each for each in likely if each.suffix.lower() != ".bin"]
+    if len(likely) > 1:
+        names = ", ".join(sorted(each.name for each in likely))
+        raise ModelLoadError(f"'{folder}' holds several models, {names}: leave one of them there")
+    return likely[0] if likely else folder
 
 
 def _entries(folder: Path) -> list[Path]:
