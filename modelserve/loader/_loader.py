@@ -162,7 +162,11 @@ class ModelLoader(Primitive[In, Out]):
         >>> ms.ModelLoader(lambda: {"bias": 1.0}, predict=lambda m, x: x + m["bias"]).get()
         {'bias': 1.0}
         """
-        return (self._shelf.now or self._first()).handed()
+        now = self._shelf.now or self._first()
+        scope = current()  # as `Version.handed`, without the price of a call
+        if scope is not None:
+            scope.trail.append(now.stamp)
+        return now.model
 
     async def aget(self) -> Any:
         """Return the model itself, without blocking the event loop on a first load."""
