@@ -158,9 +158,12 @@ class Core:
             return None
         if self._care.stale():
             self._expire()
-        if self._care.wants(self._source):
+        if self._care.due():
             try:
-                self._on_thread(self._load_again)
+                if self._source.far:
+                    self._on_thread(self._look)
+                elif self._care.wants(self._source):
+                    self._on_thread(self._load_again)
             except RuntimeError as error:  # the system has no thread left
                 self._care.over()
                 self._failed(error, None, 0.0)
@@ -200,7 +203,8 @@ class Core:
     def _stale_error(self) -> ModelLoadError:
         return ModelLoadError(
             f"{self.name!r} has no model young enough: reloads failed for more than "
-            f"max_stale={self._care.max_stale} s ({self._error})"
+            f"max_stale={self._care.max_stale} s "
+            f"({self._error or 'its source changes again and again, or does not answer'})"
         )
 
     def _on_thread(self, job: Callable[[], None]) -> None:
@@ -220,6 +224,13 @@ class Core:
         with self._lock:
             waiting, self._waiting = self._waiting or [], None
         deliver((sink, version, None if error is None else own(error)) for sink in waiting)
+
+    def _look(self) -> None:
+        """Look at what may not answer on a thread that nobody else needs."""
+        if self._care.wants(self._source):
+            self._load_again()
+        else:
+            self._look_after()
 
     def _load_again(self) -> None:
         try:

@@ -49,7 +49,7 @@ class Folder:
     one file or folder there, or of several the one that is a model. Hidden names do not count.
     """
 
-    tells = True
+    far = False
 
     def __init__(self, path: Path, version: str | None, how: How = PLAINLY) -> None:
         if version is not None and not (version.isascii() and version.isdigit()):
@@ -122,6 +122,7 @@ class File:
         self._path = path
         self._how = how._asdict()
         self.name = path.stem
+        self.far = isinstance(path, formats.Remote)
 
     def fetch(self, now: Version | None) -> Fetched | None:
         """Read the file, unless its bytes are those of now."""

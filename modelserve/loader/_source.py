@@ -26,6 +26,8 @@ class Source(Protocol):
 
     name: str
     """What to call a loader of it."""
+    far: bool
+    """Whether even a look at it may take long."""
 
     def fetch(self, now: Version | None) -> Fetched | None:
         """Make the model that is there, unless it is that of now. Raises whatever it may."""
@@ -47,7 +49,7 @@ def identity_of(source: Source) -> object:
     """Return the identity of a source, or that of nothing."""
     try:
         return source.identity()
-    except ModelLoadError:
+    except Exception:  # noqa: BLE001 - a load will tell what it is
         return GONE
 
 
@@ -96,6 +98,8 @@ def open_source(source: Any, version: str | None, how: How = PLAINLY) -> Source:
 @final
 class Function:
     """A function that makes a model, and cannot tell whether it would be another."""
+
+    far = False
 
     def __init__(self, make: Callable[[], Any], name: str, version: str | None) -> None:
         self._make = make

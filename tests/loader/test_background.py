@@ -12,7 +12,7 @@ import pytest
 import modelserve as ms
 from modelserve.events import Loaded, LoadFailed, Retired, RolledBack, StageDone
 from modelserve.predictor import PartHealth
-from modelserve.testing import EventLog
+from modelserve.testing import EventLog, GatedPredictor
 from tests.formats import models
 from tests.loader.crowds import LIMIT, GatedSource, start, told, until
 from tests.loader.tending import Written, first, hand, join_loads, luck, rows, seed, whole
@@ -415,6 +415,47 @@ def test_a_model_that_cannot_be_renewed_for_long_is_handed_out_no_more(hand, fil
     assert loader.health() == PartHealth("failed", str(caught.value))
     assert not ms.health(loader).ready
     assert len(log.of(Retired)) == 1
+
+
+def test_a_file_that_never_settles_makes_its_model_too_old_until_it_does(hand, file):
+    loader, log = watching(hand, file, max_stale=10.0)
+    for number in range(12):
+        assert number > 9 or answer(loader) == 2.0
+        file.write(models.times(10.0 + number))
+        hand.run(1)
+    with pytest.raises(ms.ModelLoadError, match=r"s \(its source changes again and again, or does"):
+        answer(loader)
+    assert log.of(LoadFailed) == []
+    hand.run(2)
+
+    assert (answer(loader), loader.health()) == (21.0, PartHealth("ready"))
+
+
+def test_a_source_that_does_not_answer_is_looked_at_on_a_thread_of_its_own(hand, file):
+    loader, _ = watching(hand, file, max_stale=10.0)
+    gate, clock = GatedPredictor(), hand.clock
+    source, tick = loader._core._source, loader._core.tick
+    identity, source.far = source.identity, True
+    source.identity = lambda: gate(None) or identity()
+    clock.advance(1)
+    for _ in range(9):
+        assert tick() == 1.0
+        clock.advance(1)
+    gate.wait_entered(1)
+    assert answer(loader) == 2.0
+    clock.advance(1)
+    tick()
+    with pytest.raises(ms.ModelLoadError, match="no model young enough"):
+        answer(loader)
+    gate.open()
+    join_loads()
+
+    assert (answer(loader), loader.stats.loads) == (2.0, 2)
+    clock.advance(1)
+    assert tick() == 1.0
+    join_loads()
+    assert gate.entered >= 2
+    assert loader._core._care.wait() == 1.0
 
 
 def test_until_then_it_serves(hand, file):
