@@ -14,7 +14,7 @@ from modelserve.loader._core import Core
 from modelserve.loader._forms import Warmup
 from modelserve.loader._how import How
 from modelserve.loader._lease import Lease
-from modelserve.loader._make import checks_of
+from modelserve.loader._make import checks_of, predict_of
 from modelserve.loader._rules import ReloadRule, check_rule, rule_of
 from modelserve.loader._source import open_source
 from modelserve.loader._version import LoaderStats, Version
@@ -95,7 +95,7 @@ class ModelLoader(Primitive[In, Out]):
         self._mode = mode
         self._warmup = Warmup(() if warmup is None else warmup)
         options = {
-            "predict": predict,
+            "predict": predict_of(predict),
             "mode": mode,
             **how._asdict(),
             "reload": reload,

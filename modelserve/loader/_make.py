@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 import itertools
 import traceback
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal, final
+from typing import TYPE_CHECKING, Any, Literal, cast, final
 
 import numpy as np
 
@@ -100,6 +101,7 @@ class Maker:
         model, predict = fetched.model, self._predict
         known = formats.runtime(model)
         call = formats.caller(model, known) if predict is None else partial(predict, model)
+        _check_plain(call if predict is None else predict)
         stamp = self._stamps.of(fetched.label or str(next(self._numbers)))
         version = Version(model, call, stamp, known, fetched.digest)
         if self._closing is not None:
@@ -165,11 +167,34 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
         each = each.__cause__ or each.__context__
 
 
+def _check_plain(call: Callable[..., Any]) -> None:
+    """Refuse what would answer with a coroutine, on threads where nobody awaits it."""
+    for each in (call, type(call).__call__):
+        if inspect.iscoroutinefunction(each) or inspect.isasyncgenfunction(each):
+            raise ModelLoadError(
+                f"{name_of(call)!r} is an `async def`: models are called on threads, so pass a "
+                "plain function"
+            )
+
+
 def checks_of(check: Check | Iterable[Check] | None) -> tuple[Check, ...]:
     """Return the checks that are meant by one, several or none."""
     if check is None:
         return ()
-    return (check,) if callable(check) else tuple(check)
+    checks = (check,) if callable(check) else tuple(check)
+    for each in checks:
+        if not callable(each):
+            raise TypeError(
+                f"check={each!r}: pass functions of (new, old), such as checks.finite()"
+            )
+    return checks
+
+
+def predict_of(predict: Any) -> Callable[[Any, Any], Any] | None:
+    """Return how a model is to be called, if that was said."""
+    if predict is not None and not callable(predict):
+        raise TypeError(f"predict={predict!r}: pass a function of (model, x)")
+    return cast("Callable[[Any, Any], Any] | None", predict)
 
 
 def _is_no(answer: object) -> bool:
