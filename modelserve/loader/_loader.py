@@ -52,7 +52,8 @@ class ModelLoader(Primitive[In, Out]):
     A file's version is the beginning of its SHA-256 digest, that of a folder its number, the
     highest or the one given as ``version``; that of a function is a number of this process, or
     ``version``. ``close(model)`` is called once for every model that is let go, when no version, no
-    call and no :meth:`lease` holds it.
+    call and no :meth:`lease` holds it. It must not wait for ever: one thread closes the models of
+    all loaders, one after the other, and the end of a process waits 10 seconds for it.
 
     Raises ModelLoadError where it cannot be loaded: at construction, or at the calls that need it.
 

@@ -92,3 +92,19 @@ first.close()
 sys.stdout.write("end\\n")
 """
     assert sorted(fresh(code).splitlines()) == ["closed one", "end"]
+
+
+def test_a_process_ends_though_a_close_does_not():
+    code = """
+import logging, sys, threading
+import modelserve as ms
+from modelserve.loader import _reaper
+
+logging.basicConfig(stream=sys.stdout)
+
+_reaper.AT_EXIT = 0.01
+loader = ms.ModelLoader(lambda: "one", predict=len, close=lambda model: threading.Event().wait(20))
+loader.get()
+loader.close()
+"""
+    assert "a close= took more than 0.01 s: not all models were closed" in fresh(code)
