@@ -5,7 +5,6 @@ It sleeps until the next of them is due, holds none of them alive, and ends when
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import math
 import os
@@ -82,8 +81,10 @@ class Scheduler:
             self._due.pop(self._left.popleft(), None)
 
     def _poke(self) -> None:
-        with contextlib.suppress(RuntimeError):  # it is awake
+        try:  # noqa: SIM105 - at the end of a process there is no `contextlib` any more
             self._wake.release()
+        except RuntimeError:  # it is awake
+            pass
 
     def _start(self) -> None:
         if not self._hooked and hasattr(os, "register_at_fork"):

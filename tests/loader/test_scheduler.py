@@ -10,7 +10,7 @@ import pytest
 
 from modelserve.loader._scheduler import Scheduler
 from tests.loader.crowds import LIMIT, until
-from tests.support.processes import in_child
+from tests.support.processes import fresh, in_child
 
 
 class Job:
@@ -242,3 +242,20 @@ def test_a_system_that_does_not_fork_needs_no_hook(scheduler, monkeypatch):
     scheduler.at(job.tick, 0.0)
 
     assert job.over.wait(LIMIT)
+
+
+def test_the_end_of_a_process_says_nothing():
+    code = """
+import os
+import modelserve as ms
+
+os.dup2(1, 2)
+one, two = (
+    ms.ModelLoader(lambda: [0], predict=lambda m, x: x, name=name, reload=10.0) for name in "ab"
+)
+pool = ms.ModelPool(lambda n: one, budget=30, weigh=lambda p: 10)
+pool["a"](1)
+other = ms.ModelPool(lambda n: two, budget=30, weigh=lambda p: 10)
+two.reload()
+"""
+    assert not fresh(code)
