@@ -250,11 +250,10 @@ import os
 import modelserve as ms
 
 os.dup2(1, 2)
-one, two = (
-    ms.ModelLoader(lambda: [0], predict=lambda m, x: x, name=name, reload=10.0) for name in "ab"
-)
+one = ms.ModelLoader(lambda: [0] * 10, predict=lambda m, x: x, name="a", reload=10.0)
 pool = ms.ModelPool(lambda n: one, budget=30, weigh=lambda p: 10)
 pool["a"](1)
+two = ms.ModelLoader(lambda: [0] * 10, predict=lambda m, x: x, name="b", reload=10.0)
 other = ms.ModelPool(lambda n: two, budget=30, weigh=lambda p: 10)
 two.reload()
 """
