@@ -44,7 +44,8 @@ class Reloads:
 
     It is looked at each ``interval`` seconds, give or take the share ``jitter`` of it. With
     ``reread`` a source that looks unchanged is loaded again then. A model is too old once
-    ``max_stale`` seconds have passed since it was last known to be what the source holds.
+    ``max_stale`` seconds have passed since it was last known to be what the source holds, if loads
+    fail, or since that is in doubt, if the source changes again and again or does not answer.
     """
 
     def __init__(
@@ -71,9 +72,16 @@ class Reloads:
         self._due = self._retry = -math.inf
         self._good = math.inf
         """When the model was last known to be what the source holds."""
+        self._doubt = math.inf
+        """Since when that is in doubt: a look does not end, or the source never settles."""
+
+    def begin(self, now: float) -> None:
+        """Take in that a look begins, which may take any time."""
+        self._doubt = min(self._doubt, now)
 
     def look(self, now: float, identity: object, draw: float) -> bool:
         """Take in what the source looks like; say whether to load it now."""
+        too_old = self.stale(now)
         changed = identity != self._tried
         settled = identity == self._seen
         self._seen = identity
@@ -83,7 +91,8 @@ class Reloads:
             self._due = min(self._due, max(self._retry, now + backoff(self.failures, draw)))
         elif not changed:
             self._good = now
-        again = (self._reread or self.failures > 0) and not self._shunned
+        self._doubt = min(self._doubt, now) if changed else math.inf
+        again = (self._reread or self.failures > 0 or too_old) and not self._shunned
         in_vain = identity == self._vain and now < self._retry
         return (settled if changed else again) and not in_vain
 
@@ -92,7 +101,7 @@ class Reloads:
         self._tried = self._seen = identity
         self._shunned = False
         self.failures = 0
-        self._good = now
+        self._good, self._doubt = now, math.inf
         self._vain = UNSEEN
         self._due = now + self._spread(draw)
 
@@ -121,7 +130,7 @@ class Reloads:
         self.failures = 0
 
     def stale(self, now: float) -> bool:
-        """Say whether the model is too old: its reloads fail, and have for long."""
+        """Say whether the model is too old: it was in vain, and for long, to make it younger."""
         return now >= self._stale_at()
 
     def wait(self, now: float) -> float:
@@ -134,7 +143,9 @@ class Reloads:
         return now >= self._due
 
     def _stale_at(self) -> float:
-        return self._good + self._max_stale if self.failures else math.inf
+        good = self._good if self.failures else math.inf
+        doubt = math.inf if self._shunned else self._doubt
+        return min(good, doubt) + self._max_stale
 
     def _spread(self, draw: float) -> float:
         return self._interval * (1 + self._jitter * (2 * draw - 1))

@@ -30,32 +30,38 @@ class Care:
         self.after_fork()
 
     def after_fork(self) -> None:
-        """Begin no load that another process began, and draw other numbers than it does."""
+        """Expect nothing that another process began, and draw other numbers than it does."""
         from random import Random
 
         self._lock = threading.Lock()
         self._rng = Random()  # noqa: S311 - spreads load, keeps no secret
-        self._loading = False
+        self._busy = False
+
+    def due(self) -> bool:
+        """Say whether to look at the source now, and expect that."""
+        with self._lock:
+            now = self._clock()
+            if self._busy or not self._policy.due(now):
+                return False
+            self._policy.begin(now)
+            self._busy = True
+            return True
 
     def wants(self, source: Source) -> bool:
-        """Look at the source if it is time to; say whether to load it now, and expect that."""
+        """Look at the source; say whether to load it now, and expect that."""
+        identity = identity_of(source)  # this may take any time
         with self._lock:
-            if self._loading or not self._policy.due(self._clock()):
-                return False
-        identity = identity_of(source)
-        with self._lock:
-            if self._policy.look(self._clock(), identity, self._rng.random()):
-                self._loading = True
-                self._asked = self._attempts
-            return self._loading
+            self._busy = self._policy.look(self._clock(), identity, self._rng.random())
+            self._asked = self._attempts
+            return self._busy
 
     def still_wants(self) -> bool:
         """Say whether nobody else has loaded since it was asked for."""
         return self._asked == self._attempts
 
     def over(self) -> None:
-        """Expect no load any more."""
-        self._loading = False
+        """Expect no look and no load any more."""
+        self._busy = False
 
     def loaded(self, identity: object) -> None:
         """Take in that the source was loaded, or serves already."""
@@ -92,10 +98,10 @@ class Care:
     def wait(self) -> float | None:
         """Return in how many seconds to look after it again; None for never.
 
-        While it loads nothing is due but to see whether the model is too old.
+        While it looks or loads nothing is due but to see whether the model is too old.
         """
         with self._lock:
             seconds = self._policy.wait(self._clock())
-            if self._loading:
+            if self._busy:
                 seconds = max(seconds, SETTLE)
         return None if seconds == math.inf else seconds

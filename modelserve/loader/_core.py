@@ -45,6 +45,7 @@ class Core:
         self.shelf = Shelf()
         self.loads = self.failures = 0
         self.load_seconds = 0.0
+        self._rollbacks = 0
         self._life = life
         self._source = source
         self._maker = maker
@@ -129,22 +130,22 @@ class Core:
             return self._load()
 
     def rollback(self) -> Version:
-        """Serve the version before, and shun that of now."""
-        with self._changing:
-            with self._lock:
-                if self._life.closed:
-                    raise closed(self.name)
-                before, bad = self.shelf.before, self.shelf.latest()
-                if before is None or bad is None:
-                    raise ModelLoadError(f"{self.name!r} has no version to roll back to")
-                self._maker.shun(bad.digest)
-                self._care.rolled_back()
-                self._error = None
-                retired = self.shelf.back(before, self._clock())
-            self._tell(RolledBack(self.name, before.stamp.version))
-            self._tell_retired(retired)
-            self._look_after()
-            return before
+        """Serve the version before, and shun that of now; a load in progress will not be served."""
+        with self._lock:
+            if self._life.closed:
+                raise closed(self.name)
+            before, bad = self.shelf.before, self.shelf.latest()
+            if before is None or bad is None:
+                raise ModelLoadError(f"{self.name!r} has no version to roll back to")
+            self._rollbacks += 1
+            self._maker.shun(bad.digest)
+            self._care.rolled_back()
+            self._error = None
+            retired = self.shelf.back(before, self._clock())
+        self._tell(RolledBack(self.name, before.stamp.version))
+        self._tell_retired(retired)
+        self._look_after()
+        return before
 
     def stop(self) -> None:
         """Let all versions go; calls in flight keep theirs until they end."""
@@ -160,9 +161,12 @@ class Core:
             return None
         if self._care.stale():
             self._expire()
-        if self._care.wants(self._source):
+        if self._care.due():
             try:
-                self._on_thread(self._load_again)
+                if self._source.far:
+                    self._on_thread(self._look)
+                elif self._care.wants(self._source):
+                    self._on_thread(self._load_again)
             except RuntimeError as error:  # the system has no thread left
                 self._care.over()
                 self._failed(error, None, 0.0)
@@ -210,7 +214,8 @@ class Core:
     def _stale_error(self) -> ModelLoadError:
         return ModelLoadError(
             f"{self.name!r} has no model young enough: reloads failed for more than "
-            f"max_stale={self._care.max_stale} s ({self._error})"
+            f"max_stale={self._care.max_stale} s "
+            f"({self._error or 'its source changes again and again, or does not answer'})"
         )
 
     def _on_thread(self, job: Callable[[], None]) -> None:
@@ -231,6 +236,13 @@ class Core:
             waiting, self._waiting = self._waiting or [], None
         deliver((sink, version, None if error is None else own(error)) for sink in waiting)
 
+    def _look(self) -> None:
+        """Look at what may not answer on a thread that nobody else needs."""
+        if self._care.wants(self._source):
+            self._load_again()
+        else:
+            self._look_after()
+
     def _load_again(self) -> None:
         try:
             with self._changing:
@@ -243,16 +255,19 @@ class Core:
             self._look_after()
 
     def _load(self, *, unasked: bool = False) -> Version:
-        """Load, warm, check and swap; the caller holds ``_changing``."""
+        """Load, warm, check and swap; the caller holds ``_changing``.
+
+        It is nobody's own: no caller's deadline ends it, and its calls are counted nowhere.
+        """
         self._loading_in = threading.get_ident()
         try:
-            return self._renew(self._clock(), unasked=unasked)
+            return Context().run(self._renew, self._clock(), unasked=unasked)
         finally:
             self._loading_in = None
             self._look_after()
 
     def _renew(self, started: float, *, unasked: bool) -> Version:
-        tried = identity_of(self._source)
+        tried, rollbacks = identity_of(self._source), self._rollbacks
         try:
             identity, made = self._maker.make(self.shelf.latest(), unasked=unasked)
         except BaseException as error:  # an exit too, which would end those who wait
@@ -266,28 +281,34 @@ class Core:
                 raise
             failure = self._failed(error, tried, self._clock() - started)
             raise failure from failure.__cause__
-        self._care.loaded(identity)
-        self._error = None
-        version = made or self.shelf.latest()
-        if version is None:  # closed meanwhile, and not changed
-            raise closed(self.name)
-        if version is not self.shelf.now:
-            self._serve(version, started)
-        return version
+        return self._serve(identity, made, started, rollbacks)
 
-    def _serve(self, version: Version, started: float) -> None:
-        swapping = self._clock()
+    def _serve(
+        self, identity: object, made: Version | None, started: float, rollbacks: int
+    ) -> Version:
+        """Hand out what was made, None if that is done already."""
+        swapping, retired = self._clock(), None
         with self._lock:
-            if self._life.closed:
+            version = made or self.shelf.latest()
+            if version is None or self._life.closed:
                 raise closed(self.name)
-            at = self._clock()
-            retired = self.shelf.put(version, at, first=not self.loads)
+            if rollbacks != self._rollbacks:
+                self._care.unsettled()
+                raise ModelLoadError(
+                    f"{self.name!r} was rolled back while it was loaded: reload it once more"
+                )
+            self._maker.forgive()
+            self._care.loaded(identity)
+            self._error = None
+            if version is self.shelf.now:
+                return version
+            retired = self.shelf.put(version, self._clock(), first=not self.loads)
             self.loads += 1
-        self._maker.forgive()
         self._maker.staged("swap", version, swapping)
         self.load_seconds = self._clock() - started
         self._tell(Loaded(self.name, version.stamp.version, self.load_seconds, version.device()))
         self._tell_retired(retired)
+        return version
 
     def _failed(self, error: BaseException, tried: object, seconds: float) -> ModelLoadError:
         """Count and tell a failure, and return it as an error that shows no more than it may."""

@@ -7,6 +7,7 @@ import weakref
 from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, final
+from weakref import WeakValueDictionary
 
 from modelserve.events import Hook, StageDone, tell
 from modelserve.loader._reaper import reaper
@@ -71,7 +72,8 @@ class Lease:
 class Closing:
     """Closes the models of one loader, each once nobody holds its version.
 
-    A version is held by the loader, by leases and by calls in flight.
+    A version is held by the loader, by leases and by calls in flight. Versions of one and the same
+    model have one hold on it in common, whose end is the model's.
     """
 
     def __init__(
@@ -81,14 +83,15 @@ class Closing:
         self._close = close
         self._clock = clock
         self._on_event = on_event
+        self._holds: WeakValueDictionary[int, Hold] = WeakValueDictionary()
 
     def when_free(self, version: Version) -> None:
         """Close a version's model once it is free, unless that is disowned."""
-        reaper.expect()
-        job = partial(self._run, version.model, version.stamp.version)
-        finalizer = weakref.finalize(version, reaper.put, job)
-        finalizer.atexit = False  # it was never let go
-        version.disown = partial(_disown, finalizer)
+        model = version.model
+        hold = self._holds.get(id(model))  # it would keep the model alive, so it is of this one
+        if hold is None:
+            hold = self._holds[id(model)] = Hold(partial(self._run, model, version.stamp.version))
+        version.hold = hold
 
     def _run(self, model: Any, label: str) -> None:
         started = self._clock()
@@ -101,6 +104,18 @@ class Closing:
             tell(self._on_event, StageDone(self._name, "close", label, seconds))
 
 
-def _disown(finalizer: weakref.finalize[..., Version]) -> None:
-    finalizer.detach()
-    reaper.put(None)
+@final
+class Hold:
+    """What the versions of a model share: the model is to be closed when it goes."""
+
+    __slots__ = ("__weakref__", "_finalizer")
+
+    def __init__(self, job: Callable[[], None]) -> None:
+        reaper.expect()
+        self._finalizer = weakref.finalize(self, reaper.put, job)
+        self._finalizer.atexit = False  # it was never let go
+
+    def disown(self) -> None:
+        """Leave closing the model to somebody else."""
+        if self._finalizer.detach() is not None:
+            reaper.put(None)

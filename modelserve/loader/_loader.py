@@ -14,7 +14,7 @@ from modelserve.loader._core import Core
 from modelserve.loader._forms import Warmup
 from modelserve.loader._how import How
 from modelserve.loader._lease import Lease
-from modelserve.loader._make import checks_of
+from modelserve.loader._make import checks_of, predict_of
 from modelserve.loader._registry import Alias
 from modelserve.loader._rules import ReloadRule, check_rule, rule_of
 from modelserve.loader._source import open_source
@@ -64,8 +64,9 @@ class ModelLoader(Primitive[In, Out]):
 
     A file's version is the beginning of its SHA-256 digest, that of a folder its number, the
     highest or the one given as ``version``; that of a function is a number of this process, or
-    ``version``. ``close(model)`` is called once for every version that is let go, when no call and
-    no :meth:`lease` holds it.
+    ``version``. ``close(model)`` is called once for every model that is let go, when no version, no
+    call and no :meth:`lease` holds it. It must not wait for ever: one thread closes the models of
+    all loaders, one after the other, and the end of a process waits 10 seconds for it.
 
     Raises ModelLoadError where it cannot be loaded: at construction, or at the calls that need it.
 
@@ -112,7 +113,7 @@ class ModelLoader(Primitive[In, Out]):
         self._mode = mode
         self._warmup = Warmup(() if warmup is None else warmup)
         options = {
-            "predict": predict,
+            "predict": predict_of(predict),
             "mode": mode,
             "device": device,
             **how._asdict(),
@@ -182,7 +183,11 @@ class ModelLoader(Primitive[In, Out]):
         >>> ms.ModelLoader(lambda: {"bias": 1.0}, predict=lambda m, x: x + m["bias"]).get()
         {'bias': 1.0}
         """
-        return (self._shelf.now or self._first()).handed()
+        now = self._shelf.now or self._first()
+        scope = current()  # as `Version.handed`, without the price of a call
+        if scope is not None:
+            scope.trail.append(now.stamp)
+        return now.model
 
     async def aget(self) -> Any:
         """Return the model itself, without blocking the event loop on a first load."""

@@ -2,20 +2,32 @@
 
 from __future__ import annotations
 
+import inspect
 import itertools
 import traceback
 from collections.abc import Callable, Iterable
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal, final
+from typing import TYPE_CHECKING, Any, Literal, cast, final
 
-from modelserve.errors import ModelLoadError, causes, is_out_of_memory
+import numpy as np
+
+from modelserve.errors import (
+    Closed,
+    Forked,
+    ModelLoadError,
+    Overloaded,
+    causes,
+    is_out_of_memory,
+)
 from modelserve.events import Hook, StageDone, tell
 from modelserve.loader._forms import Warmup
 from modelserve.loader._lease import Closing
 from modelserve.loader._placing import Placing
-from modelserve.loader._source import Source, read
+from modelserve.loader._source import Source, Torn, read
 from modelserve.loader._version import Fetched, Stamps, Version
 from modelserve.loader.checks import Candidate, Check
+from modelserve.predictor import name_of
+from modelserve.request import warm_scope
 
 if TYPE_CHECKING:
     from modelserve.typing import Clock
@@ -88,8 +100,9 @@ class Maker:
             version = self._version(fetched)
             self._placing.check(version.device())
             self.staged("load", version, started, fetched.nbytes)
-            self._warm(version)
-            self._check(version, now)
+            with warm_scope():
+                self._warm(version)
+                self._check(version, now)
         except Exception as error:
             if lasting(error):
                 self.shun(fetched.digest)
@@ -111,6 +124,7 @@ class Maker:
         model, predict = fetched.model, self._predict
         known = formats.runtime(model)
         call = formats.caller(model, known) if predict is None else partial(predict, model)
+        _check_plain(call if predict is None else predict)
         if self._threads is not None:
             is_file = self._source.is_file
             call = formats.budgeted(call, known, self._threads, is_file=is_file)
@@ -134,7 +148,8 @@ class Maker:
             new = self._candidate(version)
             old = None if now is None else self._candidate(now)
             for check in self._checks:
-                check(new, old)
+                if _is_no(check(new, old)):
+                    raise ModelLoadError(f"version {new.version} fails {name_of(check)!r}")
             self.staged("check", version, started)
 
     def _candidate(self, version: Version) -> Candidate:
@@ -154,9 +169,13 @@ class Maker:
             tell(self._on_event, StageDone(self._name, stage, label, seconds, nbytes))
 
 
+PASSING = OSError, Closed, Forked, Overloaded, Torn
+"""What is no fault of the bytes that were loaded; deadlines are among the first."""
+
+
 def lasting(error: BaseException) -> bool:
     """Say whether a failure is the fault of what was loaded, and not of what the system lacked."""
-    return not any(isinstance(e, OSError) or is_out_of_memory(e) for e in causes(error))
+    return not any(isinstance(e, PASSING) or is_out_of_memory(e) for e in causes(error))
 
 
 def forget(error: BaseException) -> None:
@@ -165,8 +184,36 @@ def forget(error: BaseException) -> None:
         traceback.clear_frames(each.__traceback__)
 
 
+def _check_plain(call: Callable[..., Any]) -> None:
+    """Refuse what would answer with a coroutine, on threads where nobody awaits it."""
+    for each in (call, type(call).__call__):
+        if inspect.iscoroutinefunction(each) or inspect.isasyncgenfunction(each):
+            raise ModelLoadError(
+                f"{name_of(call)!r} is an `async def`: models are called on threads, so pass a "
+                "plain function"
+            )
+
+
 def checks_of(check: Check | Iterable[Check] | None) -> tuple[Check, ...]:
     """Return the checks that are meant by one, several or none."""
     if check is None:
         return ()
-    return (check,) if callable(check) else tuple(check)
+    checks = (check,) if callable(check) else tuple(check)
+    for each in checks:
+        if not callable(each):
+            raise TypeError(
+                f"check={each!r}: pass functions of (new, old), such as checks.finite()"
+            )
+    return checks
+
+
+def predict_of(predict: Any) -> Callable[[Any, Any], Any] | None:
+    """Return how a model is to be called, if that was said."""
+    if predict is not None and not callable(predict):
+        raise TypeError(f"predict={predict!r}: pass a function of (model, x)")
+    return cast("Callable[[Any, Any], Any] | None", predict)
+
+
+def _is_no(answer: object) -> bool:
+    """Say whether a check returned False, Python's or NumPy's, and not nothing or a number."""
+    return isinstance(answer, bool | np.bool_) and not answer

@@ -51,10 +51,11 @@ class Folder:
     """A folder of versions, each in a folder named by its number.
 
     The one of the highest number is taken, or the one that is pinned, or at which an alias points.
-    What lies in it is read: what its manifest names, else the one file or folder there, or the
-    whole of it if there are more. Hidden names do not count.
+    What lies in it is read: what its manifest names, else the one file or folder there, or of
+    several the one that is a model. Hidden names do not count.
     """
 
+    far = False
     is_file = True
 
     def __init__(
@@ -108,7 +109,7 @@ class Folder:
                 return Pick(folder.name, folder / manifest.file, folder, manifest.digest)
             found = [each for each in entries(folder) if not each.name.startswith(".")]
             if found:
-                content = found[0] if len(found) == 1 else folder
+                content = found[0] if len(found) == 1 else _model(folder, found)
                 return Pick(folder.name, content, content, "")
         raise ModelLoadError(
             f"'{self._path}' holds no version {self._pinned or 'yet'}: put the model into "
@@ -133,6 +134,25 @@ class Folder:
         return [each for _, each in sorted(numbered, reverse=True)]
 
 
+def _model(folder: Path, found: list[Path]) -> Path:
+    """Return the one model beside what belongs to it, or was left there.
+
+    That is weights of an ONNX model, often a .bin, and texts and JSON, which are models at times.
+    Weights as safetensors are one model with the ``config.json`` beside them.
+    """
+    known = [each for each in found if each.suffix.lower() in formats.FORMS]
+    likely = [each for each in known if not formats.FORMS[each.suffix.lower()].fragile] or known
+    if any(each.suffix.lower() == ".onnx" for each in likely):
+        likely = [each for each in likely if each.suffix.lower() != ".bin"]
+    whole = any(each.name == "config.json" for each in found)
+    if whole and all(each.suffix.lower() == ".safetensors" for each in likely):
+        return folder
+    if len(likely) > 1:
+        names = ", ".join(sorted(each.name for each in likely))
+        raise ModelLoadError(f"'{folder}' holds several models, {names}: leave one of them there")
+    return likely[0] if likely else folder
+
+
 @final
 class File:
     """One file, or one folder that is one model."""
@@ -143,6 +163,7 @@ class File:
         self._path = path
         self._how = how._asdict()
         self.name = path.stem
+        self.far = isinstance(path, formats.Remote)
 
     def fetch(self, now: Version | None, device: str | None) -> Fetched | None:
         """Read the file, unless its bytes are those of now."""

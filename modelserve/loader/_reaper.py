@@ -9,6 +9,7 @@ closed one day, and ends with the last.
 from __future__ import annotations
 
 import atexit
+import logging
 import threading
 from collections.abc import Callable
 from contextvars import Context
@@ -17,8 +18,13 @@ from typing import TypeAlias, final
 
 from modelserve.predictor import on_fork
 
+_log = logging.getLogger("modelserve")
+
 Job: TypeAlias = Callable[[], object]
 """What to do, which raises nothing."""
+
+AT_EXIT = 10.0
+"""Seconds that the end of a process waits for models to be closed."""
 
 
 @final
@@ -52,20 +58,24 @@ class Reaper:
         """Take one thing that is due, or None for one that never will be."""
         self._due.put(job)
 
-    def finish(self) -> None:
-        """Wait until all is done that is due."""
+    def finish(self, seconds: float | None = None) -> bool:
+        """Wait until all is done that is due, or so long; say whether it is."""
         with self._lock:
             if self._thread is None:
-                return
+                return True
             self._expected += 1
         done = threading.Event()
         self._due.put(done.set)
-        done.wait()
+        return done.wait(seconds)
+
+    def _at_exit(self) -> None:
+        if not self.finish(AT_EXIT):
+            _log.warning("a close= took more than %s s: not all models were closed", AT_EXIT)
 
     def _start(self) -> None:
         if not self._hooked:
             on_fork(self)
-            atexit.register(self.finish)
+            atexit.register(self._at_exit)
             self._hooked = True
         thread = threading.Thread(target=self._run, name="modelserve-close", daemon=True)
         Context().run(thread.start)

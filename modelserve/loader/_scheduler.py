@@ -5,13 +5,13 @@ It sleeps until the next of them is due, holds none of them alive, and ends when
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import math
 import os
 import threading
 import time
 from _thread import allocate_lock
+from collections import deque
 from collections.abc import Callable
 from contextvars import Context
 from operator import itemgetter
@@ -31,12 +31,15 @@ AGAIN = 60.0
 class Scheduler:
     """Who is due when.
 
-    A loader that is dropped takes itself out, maybe in the midst of anything on any thread: that
-    takes no lock, and the thread sleeps on a raw lock that may be released at any time.
+    A loader that is dropped says so, maybe in the midst of anything on any thread, be it the
+    garbage collector's on this one: that takes no lock and leaves the table alone, and the thread
+    sleeps on a raw lock that may be released at any time.
     """
 
     def __init__(self) -> None:
         self._due: dict[WeakMethod[Tick], float] = {}
+        self._left: deque[WeakMethod[Tick]] = deque()
+        """Who is not to be called any more, but stands in the table still."""
         self._hooked = False
         self._arm()
 
@@ -49,7 +52,8 @@ class Scheduler:
     def after_fork(self) -> None:
         """Go on in the child, where everybody is looked after at once."""
         self._arm()
-        self._due = dict.fromkeys(list(self._due), 0.0)
+        self._forget()
+        self._due = dict.fromkeys(self._due, 0.0)
         if self._due:
             self._start()
 
@@ -57,6 +61,7 @@ class Scheduler:
         """Call a method in so many seconds, if it would not be called earlier."""
         ref = WeakMethod(tick, self._gone)
         with self._lock:
+            self._forget()
             due = time.monotonic() + seconds
             self._due[ref] = min(due, self._due.get(ref, math.inf))
             if self._thread is None:
@@ -65,15 +70,23 @@ class Scheduler:
 
     def drop(self, tick: Tick) -> None:
         """Call a method no more."""
-        self._gone(WeakMethod(tick))
+        ref = WeakMethod(tick)
+        hash(ref)  # while it can be told: it is looked for later, perhaps when the loader has gone
+        self._gone(ref)
 
     def _gone(self, ref: WeakMethod[Tick]) -> None:
-        self._due.pop(ref, None)
+        self._left.append(ref)
         self._poke()
 
+    def _forget(self) -> None:
+        while self._left:
+            self._due.pop(self._left.popleft(), None)
+
     def _poke(self) -> None:
-        with contextlib.suppress(RuntimeError):  # it is awake
+        try:  # noqa: SIM105 - at the end of a process there is no `contextlib` any more
             self._wake.release()
+        except RuntimeError:  # it is awake
+            pass
 
     def _start(self) -> None:
         if not self._hooked and hasattr(os, "register_at_fork"):
@@ -88,14 +101,19 @@ class Scheduler:
             _log.exception("models are not reloaded: no thread could be started")
 
     def _run(self) -> None:
-        while (pause := self._step()) is not None:
-            if pause > 0:
-                self._wake.acquire(timeout=min(pause, threading.TIMEOUT_MAX))
+        try:
+            while (pause := self._step()) is not None:
+                if pause > 0:
+                    self._wake.acquire(timeout=min(pause, threading.TIMEOUT_MAX))
+        except BaseException:  # noqa: BLE001 - it may lack memory; a loader asks again some time
+            self._thread = None
+            _log.exception("models are not reloaded until one of them is loaded")
 
     def _step(self) -> float | None:
         """Call who is due; return how long to sleep, None if nobody is left."""
         with self._lock:
-            first = min(list(self._due.items()), key=itemgetter(1), default=None)
+            self._forget()
+            first = min(self._due.items(), key=itemgetter(1), default=None)
             if first is None:
                 self._thread = None
                 return None
@@ -106,6 +124,7 @@ class Scheduler:
             self._due[ref] = math.inf  # until it says more
         seconds = self._call(ref)
         with self._lock:
+            self._forget()
             asked = self._due.pop(ref, None)
             if asked is not None and (seconds is not None or asked < math.inf):
                 again = math.inf if seconds is None else time.monotonic() + seconds
@@ -116,7 +135,7 @@ class Scheduler:
         tick = ref()
         try:
             return None if tick is None else tick()
-        except Exception:  # noqa: BLE001 - whatever it is, it is the user's
+        except BaseException:  # noqa: BLE001 - whatever it is, all others are to be called, too
             _log.exception("a loader could not be looked after")
             return AGAIN
 

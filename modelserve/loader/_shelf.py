@@ -106,8 +106,8 @@ class Shelf:
 
     def _forget(self, version: Version) -> None:
         """Leave a version to the parent process."""
-        if version.disown is not None:
-            version.disown()
+        if version.hold is not None:
+            version.hold.disown()
         if version is self.now:
             self.now = None
             version.stamp.retire()

@@ -28,6 +28,8 @@ class Source(Protocol):
 
     name: str
     """What to call a loader of it."""
+    far: bool
+    """Whether even a look at it may take long."""
 
     is_file: bool
     """Whether nobody but the loader can have chosen where its models are."""
@@ -66,7 +68,7 @@ def identity_of(source: Source) -> object:
     """Return the identity of a source, or that of nothing."""
     try:
         return source.identity()
-    except ModelLoadError:
+    except Exception:  # noqa: BLE001 - a load will tell what it is
         return GONE
 
 
@@ -100,9 +102,11 @@ def open_source(source: Any, version: str | None, how: How = PLAINLY) -> Source:
     """Return what fetches models of a source."""
     module = getattr(sys.modules.get("torch.nn"), "Module", None)  # None while torch is imported
     if module is not None and isinstance(source, module):
+        _check_plain(how, type(source).__name__)
         return Function(lambda: source, type(source).__name__, version)
     if callable(source):
         _check_function(source)
+        _check_plain(how, name_of(source))
         return Function(source, name_of(source), version)
     if isinstance(source, Alias):
         from modelserve.loader._paths import Folder
@@ -124,6 +128,7 @@ def open_source(source: Any, version: str | None, how: How = PLAINLY) -> Source:
 class Function:
     """A function that makes a model, and cannot tell whether it would be another."""
 
+    far = False
     is_file = False
 
     def __init__(self, make: Callable[[], Any], name: str, version: str | None) -> None:
@@ -149,6 +154,16 @@ class Function:
 
     def identity(self) -> None:
         """Tell nothing."""
+
+
+def _check_plain(how: How, name: str) -> None:
+    """Refuse what says how to read a file where there is none: a pin would pin nothing."""
+    for option, value in how._replace(threads=None)._asdict().items():
+        if value != PLAINLY._asdict()[option]:
+            raise ValueError(
+                f"{option}={value!r}: {name!r} is no file, which it is for: leave it out, or pass "
+                "the path of the model"
+            )
 
 
 def _check_function(source: Callable[[], Any]) -> None:

@@ -9,6 +9,7 @@ from modelserve.request import Stamp, current
 
 if TYPE_CHECKING:
     from modelserve import formats
+    from modelserve.loader._lease import Hold
 
 KNOWN_VERSIONS = 64
 """How many versions of a loader are known again when they come back."""
@@ -51,7 +52,7 @@ class Version:
     Whoever uses the model holds its version meanwhile, so that it is free when nobody does.
     """
 
-    __slots__ = ("__weakref__", "call", "digest", "disown", "leases", "model", "runtime", "stamp")
+    __slots__ = ("__weakref__", "call", "digest", "hold", "leases", "model", "runtime", "stamp")
 
     def __init__(
         self,
@@ -67,8 +68,8 @@ class Version:
         self.runtime = runtime
         self.digest = digest
         self.leases: set[object] = set()
-        self.disown: Callable[[], object] | None = None
-        """How to leave closing the model to somebody else, if this would."""
+        self.hold: Hold | None = None
+        """What keeps the model from being closed, if it ever is."""
 
     def handed(self) -> Any:
         """Return the model, and leave the stamp with the request in force."""

@@ -1,8 +1,9 @@
 """Checks that a new version must pass before it serves, for ``check=`` of a loader.
 
-A check is any function of ``(new, old)`` that raises if ``new`` must not serve. Both are called
-like the loader, and ``old`` is None for the first version. Those made here compare answers to
-the loader's warm-up inputs:
+A check is any function of ``(new, old)`` that raises, or returns False, if ``new`` must not serve.
+Both are called like the loader, and ``old`` is None for the first version. Those made here compare
+answers to the loader's warm-up inputs, so it must have some, and look into arrays of objects as
+into lists:
 
 >>> import numpy as np
 >>> import modelserve as ms
@@ -57,7 +58,15 @@ class Candidate(NamedTuple):
         return self.call(x)
 
     def answers(self) -> list[Any]:
-        """Answer all warm-up inputs."""
+        """Answer all warm-up inputs. Raises ModelLoadError without one, which would show nothing.
+
+        >>> Candidate(None, "v1", ("a", "b"), str.upper).answers()
+        ['A', 'B']
+        """
+        if not self.inputs:
+            raise ModelLoadError(
+                f"version {self.version} cannot be checked without inputs: pass warmup="
+            )
         return [self.call(x) for x in self.inputs]
 
 
@@ -65,7 +74,7 @@ class Check(Protocol):
     """What ``check=`` takes."""
 
     def __call__(self, new: Candidate, old: Candidate | None, /) -> object:
-        """Raise if the new version must not serve."""
+        """Raise or return False if the new version must not serve."""
         ...
 
 
@@ -80,6 +89,8 @@ def finite() -> Check:
 def same_form() -> Check:
     """Refuse answers of other structure, shapes or dtypes than the old version's.
 
+    Tensors of a dtype that NumPy lacks, such as bfloat16, count as float32.
+
     >>> old = Candidate(None, "v1", (np.ones(3),), lambda x: x)
     >>> same_form()(old._replace(version="v2", call=lambda x: 2 * x), old)
     """
@@ -90,17 +101,19 @@ def golden(inputs: Sequence[Any], answers: Sequence[Any], *, tolerance: float = 
     """Refuse what does not answer ``inputs`` with ``answers``.
 
     Numbers may differ by the share ``tolerance`` of what they should be, and by as much besides;
-    all else must be equal. Raises ValueError unless there are as many answers as inputs.
+    all else must be equal. Raises ValueError unless there are as many answers as inputs, and some.
 
     >>> golden([2.0], [4.0])(Candidate(None, "v1", (), lambda x: x * x), None)
     """
-    if len(inputs) != len(answers):
+    if not 0 < len(inputs) == len(answers):
         raise ValueError(f"{len(inputs)} inputs and {len(answers)} answers: pass one for each")
     return partial(_golden, inputs, answers, tolerance)
 
 
 def drift(most: float) -> Check:
     """Refuse numbers that are further than ``most`` from those of the old version.
+
+    What is a number in one version and none in the other is refused, too.
 
     >>> old = Candidate(None, "v1", (1.0,), lambda x: x)
     >>> drift(0.1)(old._replace(call=lambda x: 1.05 * x), old)
@@ -115,8 +128,9 @@ def _finite(new: Candidate, _: Candidate | None) -> None:
 
 
 def _same_form(new: Candidate, old: Candidate | None) -> None:
+    answers = new.answers()
     if old is not None:
-        _pairs(new, new.answers(), old.answers(), f"version {old.version}")
+        _pairs(new, answers, old.answers(), f"version {old.version}")
 
 
 def _golden(
@@ -133,11 +147,12 @@ def _golden(
 
 
 def _drift(most: float, new: Candidate, old: Candidate | None) -> None:
+    answers = new.answers()
     if old is None:
         return
     was = f"version {old.version}"
-    for path, got, want in _pairs(new, new.answers(), old.answers(), was, kinds=False):
-        if _numbers(got, want) and got.size:
+    for path, got, want in _pairs(new, answers, old.answers(), was, kinds=False):
+        if got.dtype.kind in NUMBERS and got.size:
             far = np.abs(got.astype(complex) - want.astype(complex)).max()
             if not far <= most:
                 raise ModelLoadError(
@@ -146,12 +161,8 @@ def _drift(most: float, new: Candidate, old: Candidate | None) -> None:
                 )
 
 
-def _numbers(got: Any, want: Any) -> bool:
-    return got.dtype.kind in NUMBERS and want.dtype.kind in NUMBERS
-
-
 def _close(got: Any, want: Any, tolerance: float) -> bool:
-    if _numbers(got, want):
+    if got.dtype.kind in NUMBERS:
         return bool(np.allclose(got, want, rtol=tolerance, atol=tolerance, equal_nan=True))
     return bool(np.array_equal(got, want))
 
@@ -169,7 +180,7 @@ def _pairs(
                 f"version {new.version} gives the shape {leaf.shape} at {path}, and {whose} "
                 f"{want[path].shape}"
             )
-        if kinds and leaf.dtype != want[path].dtype and not _texts(leaf, want[path]):
+        if not _alike(leaf, want[path], exactly=kinds):
             raise ModelLoadError(
                 f"version {new.version} gives {leaf.dtype} at {path}, and {whose} "
                 f"{want[path].dtype}"
@@ -177,9 +188,15 @@ def _pairs(
     return [(path, leaf, want[path]) for path, leaf in got.items()]
 
 
-def _texts(got: Any, want: Any) -> bool:
-    """Say whether both are texts, whose dtype tells only how long they are."""
-    return got.dtype.kind == want.dtype.kind and got.dtype.kind in "SU"
+def _alike(got: Any, want: Any, *, exactly: bool) -> bool:
+    """Say whether the dtypes match: both numbers or neither, or ``exactly``, but for texts.
+
+    The dtype of texts tells only how long they are.
+    """
+    if not exactly:
+        return (got.dtype.kind in NUMBERS) == (want.dtype.kind in NUMBERS)
+    texts = got.dtype.kind == want.dtype.kind and got.dtype.kind in "SU"
+    return texts or bool(got.dtype == want.dtype)
 
 
 def _leaves(y: Any, path: str = "y") -> Iterator[tuple[str, Any]]:
@@ -192,6 +209,13 @@ def _leaves(y: Any, path: str = "y") -> Iterator[tuple[str, Any]]:
         for i, value in enumerate(y):
             yield from _leaves(value, f"{path}[{i}]")
     elif callable(getattr(y, "detach", None)):  # a tensor, maybe on a GPU
-        yield path, y.numpy(force=True)
+        try:
+            yield path, y.numpy(force=True)
+        except TypeError:  # NumPy lacks its dtype
+            yield path, y.float().numpy(force=True)
     else:
-        yield path, np.asarray(y)
+        leaf = np.asarray(y)
+        if leaf.ndim and leaf.dtype.kind == "O":
+            yield from _leaves(leaf.tolist(), path)
+        else:
+            yield path, leaf

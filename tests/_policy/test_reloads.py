@@ -229,6 +229,36 @@ def test_looks_while_loads_fail_do_not_make_it_younger():
     assert reloads.stale(60.0)
 
 
+def test_a_source_that_changes_at_every_look_makes_its_model_too_old():
+    reloads = known(max_stale=10.0)
+    loads = [reloads.look(float(now), now, 0.5) for now in range(5, 15)]
+    reloads.unsettled(14.0)
+
+    assert not any(loads)
+    assert [reloads.stale(now) for now in (14.9, 15.0)] == [False, True]
+    assert [reloads.look(now, "b", 0.5) for now in (16.0, 17.0)] == [False, True]
+    reloads.loaded(17.0, "b")
+    assert not reloads.stale(1e9)
+
+
+def test_a_look_that_does_not_end_makes_its_model_too_old_and_its_end_renews_it():
+    reloads = known(interval=100.0, max_stale=10.0)
+    reloads.begin(100.0)
+    assert [reloads.stale(now) for now in (109.9, 110.0)] == [False, True]
+
+    assert reloads.look(120.0, "a", 0.5)
+    assert not reloads.stale(120.0)
+
+
+def test_what_was_rolled_back_to_does_not_become_too_old_for_a_look():
+    reloads = known(max_stale=10.0)
+    reloads.rolled_back()
+    reloads.begin(1.0)
+
+    assert not reloads.stale(100.0)
+    assert not reloads.look(100.0, "a", 0.5)
+
+
 def test_the_wait_ends_when_it_becomes_too_old():
     reloads = known(interval=3600.0, max_stale=60.0)
     for _ in range(12):

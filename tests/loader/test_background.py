@@ -12,7 +12,7 @@ import pytest
 import modelserve as ms
 from modelserve.events import Loaded, LoadFailed, Retired, RolledBack, StageDone
 from modelserve.predictor import PartHealth
-from modelserve.testing import EventLog
+from modelserve.testing import EventLog, GatedPredictor
 from tests.formats import models
 from tests.loader.crowds import LIMIT, GatedSource, start, told, until
 from tests.loader.tending import Written, first, hand, join_loads, luck, rows, seed, whole
@@ -329,6 +329,49 @@ def test_a_manual_reload_that_fails_for_a_reason_that_passes_is_tried_again(hand
     assert loader.health() == PartHealth("ready")
 
 
+class OutOfMemoryError(RuntimeError):
+    """As torch calls that of a GPU."""
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        OutOfMemoryError("of a GPU"),
+        ms.Overloaded("full"),
+        ms.DeadlineExceeded("late"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_bytes_that_could_not_be_warmed_for_a_reason_that_passes_are_tried_again(hand, file, error):
+    errors = []
+
+    def predict(session, x):
+        if errors:
+            raise errors.pop()
+        return session.run(None, {"x": x})[0]
+
+    loader, _ = watching(hand, file, predict=predict, warmup=[rows(1)])
+    errors.append(error)
+    file.write(models.times(3.0))
+    hand.run(2)
+    assert (answer(loader), loader.health().state) == (2.0, "degraded")
+    hand.run(3)
+
+    assert (answer(loader), loader.health()) == (3.0, PartHealth("ready"))
+
+
+def test_a_file_that_was_torn_in_a_manual_reload_is_tried_again(hand, file):
+    loader, _ = watching(hand, file)
+    file.write(models.times(3.0))
+    tearing(loader, file, 3)
+    with pytest.raises(ms.ModelLoadError, match="changed while it was read"):
+        loader.reload()
+    hand.run(3)
+
+    assert answer(loader) == 13.0
+
+
 def throw(error):
     raise error
 
@@ -374,6 +417,47 @@ def test_a_model_that_cannot_be_renewed_for_long_is_handed_out_no_more(hand, fil
     assert loader.health() == PartHealth("failed", str(caught.value))
     assert not ms.health(loader).ready
     assert len(log.of(Retired)) == 1
+
+
+def test_a_file_that_never_settles_makes_its_model_too_old_until_it_does(hand, file):
+    loader, log = watching(hand, file, max_stale=10.0)
+    for number in range(12):
+        assert number > 9 or answer(loader) == 2.0
+        file.write(models.times(10.0 + number))
+        hand.run(1)
+    with pytest.raises(ms.ModelLoadError, match=r"s \(its source changes again and again, or does"):
+        answer(loader)
+    assert log.of(LoadFailed) == []
+    hand.run(2)
+
+    assert (answer(loader), loader.health()) == (21.0, PartHealth("ready"))
+
+
+def test_a_source_that_does_not_answer_is_looked_at_on_a_thread_of_its_own(hand, file):
+    loader, _ = watching(hand, file, max_stale=10.0)
+    gate, clock = GatedPredictor(), hand.clock
+    source, tick = loader._core._source, loader._core.tick
+    identity, source.far = source.identity, True
+    source.identity = lambda: gate(None) or identity()
+    clock.advance(1)
+    for _ in range(9):
+        assert tick() == 1.0
+        clock.advance(1)
+    gate.wait_entered(1)
+    assert answer(loader) == 2.0
+    clock.advance(1)
+    tick()
+    with pytest.raises(ms.ModelLoadError, match="no model young enough"):
+        answer(loader)
+    gate.open()
+    join_loads()
+
+    assert (answer(loader), loader.stats.loads) == (2.0, 2)
+    clock.advance(1)
+    assert tick() == 1.0
+    join_loads()
+    assert gate.entered >= 2
+    assert loader._core._care.wait() == 1.0
 
 
 def test_until_then_it_serves(hand, file):
@@ -502,6 +586,31 @@ def test_what_was_rolled_back_does_not_come_back(hand, file):
     file.write(models.times(3.0))
     hand.run(2)
     assert answer(loader) == 3.0
+
+
+@pytest.mark.parametrize("change", [True, False])
+def test_a_rollback_while_it_loads_keeps_what_was_rolled_back_from_coming_back(hand, file, change):
+    loader, _ = watching(hand, file)
+    file.write(models.times(3.0))
+    hand.run(2)
+    fetch = loader._core._source.fetch
+
+    def roll_back(now, device):
+        loader._core._source.fetch = fetch
+        loader.rollback()
+        return fetch(now, device)
+
+    loader._core._source.fetch = roll_back
+    if change:
+        file.write(models.times(4.0))
+    else:
+        file.stamp()
+    hand.run(2)
+    assert answer(loader) == 2.0
+    hand.run(10)
+
+    assert answer(loader) == (4.0 if change else 2.0)
+    assert loader.health() == PartHealth("ready")
 
 
 def test_a_rollback_loads_what_is_there_when_asked_to(hand, file):

@@ -91,12 +91,16 @@ def test_golden_texts_must_be_equal():
 
     assert refusal(check, {"label": "yes"}, None) is None
     assert refusal(check, {"label": "no"}, None) == "version 2 gives wrong answers at y[0]['label']"
-    assert refusal(check, {"label": 1.0}, None) == "version 2 gives wrong answers at y[0]['label']"
+    assert refusal(check, {"label": 1.0}, None) == (
+        "version 2 gives float64 at y[0]['label'], and what it should give <U3"
+    )
 
 
 def test_golden_answers_of_another_number_than_inputs_are_refused():
     with pytest.raises(ValueError, match="2 inputs and 1 answers: pass one for each"):
         golden([1, 2], [1])
+    with pytest.raises(ValueError, match="0 inputs and 0 answers: pass one for each"):
+        golden([], [])
 
 
 def test_drift_is_the_largest_distance_from_the_old_version():
@@ -123,7 +127,54 @@ def test_tensors_are_compared_as_arrays():
     assert refusal(drift(0.1), ones, ones * 1.05) is None
 
 
+@pytest.mark.parametrize("check", [finite(), same_form(), drift(0.1)])
+@pytest.mark.parametrize("old", [None, gives(1.0, "1", ())])
+def test_a_check_without_inputs_refuses(check, old):
+    with pytest.raises(ms.ModelLoadError, match="version 2 cannot be checked without inputs: pass"):
+        check(gives(1.0, inputs=()), old)
+
+
+def test_numbers_in_arrays_of_objects_are_checked():
+    bad = np.array([[1.0, None], ["text", math.nan]], dtype=object)
+    good = np.array([[1.0, None], ["text", 2]], dtype=object)
+
+    assert refusal(finite(), bad, None) == "version 2 gives numbers that are not finite"
+    assert refusal(finite(), good, None) is None
+    assert refusal(drift(0.1), good, good) is None
+    assert refusal(drift(0.1), bad, good).startswith("version 2 is nan from version 1 at y[0][1][1")
+    assert refusal(finite(), np.array(None, dtype=object), None) is None
+
+
+@pytest.mark.parametrize("y", [np.array(["a"] * 3), "abc", None, [None, 1.0, 2.0]])
+def test_what_is_no_number_any_more_is_refused(y):
+    assert refusal(drift(0.1), y, np.ones(3) if isinstance(y, np.ndarray) else 1.0) is not None
+    assert refusal(drift(0.1), [1.0, 1.0, 2.0], [None, 1.0, 2.0]) == (
+        "version 2 gives float64 at y[0][0], and version 1 object"
+    )
+
+
+def test_dtypes_that_numpy_lacks_are_compared_as_floats():
+    torch = pytest.importorskip("torch", reason="the extra torch is not installed")
+    ones = torch.ones(3, dtype=torch.bfloat16, requires_grad=True)
+
+    assert refusal(finite(), ones, None) is None
+    assert "not finite" in refusal(finite(), ones * math.nan, None)
+    assert refusal(same_form(), ones, ones) is None
+    assert "is 1 from version 1" in refusal(drift(0.1), 2 * ones, ones)
+
+
 # In a loader
+
+
+@pytest.mark.parametrize("no", [False, np.False_])
+def test_a_check_that_returns_false_refuses(no):
+    def is_good(new, old):
+        return no
+
+    with pytest.raises(ms.ModelLoadError, match="version 1 fails 'is_good'"):
+        loader_of(hex, check=is_good).get()
+    for other in (None, True, 0.5, np.ones(3), "well"):
+        assert loader_of(hex, check=lambda new, old, y=other: y).reload() == "1"
 
 
 def times(factor):

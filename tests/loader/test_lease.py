@@ -98,6 +98,23 @@ def test_a_source_that_gives_the_model_that_serves_gives_no_other():
     assert model.closed == 0
 
 
+def test_a_model_that_comes_back_is_closed_once_and_not_while_it_serves():
+    one, two = Model(1), Model(2)
+    models = iter([one, two, one, two, two, one])
+    loader = ms.ModelLoader(lambda: next(models), close=Model.close)
+    for _ in range(6):
+        loader.reload()
+        join_closers()
+        assert (one.closed, two.closed) == (0, 0)
+    with loader.lease():
+        loader.close()
+        join_closers()
+        assert (one.closed, two.closed) == (0, 1)
+    join_closers()
+
+    assert (one.closed, two.closed) == (1, 1)
+
+
 def test_a_lease_keeps_its_model_open_whatever_is_swapped_in():
     made = Made()
     with made.loader.lease() as model:
@@ -311,6 +328,26 @@ def test_what_stays_with_the_parent_is_closed_by_the_parent():
 
     assert made.loader.version is None
     assert made.closed() == [0]
+
+
+def test_a_model_of_two_versions_stays_with_the_parent_once():
+    class Runtime:
+        def after_fork(self, model):
+            return "reload"
+
+    one, two = Model(1), Model(2)
+    models = iter([one, two, one])
+    loader = ms.ModelLoader(lambda: next(models), close=Model.close)
+    lease = loader.lease()
+    with lease:
+        for _ in range(2):
+            loader.reload()
+            loader._shelf.now.runtime = Runtime()
+        lease._version.runtime = Runtime()
+        loader._core.after_fork()
+    join_closers()
+
+    assert (one.closed, two.closed) == (0, 0)
 
 
 def test_what_is_held_at_the_fork_stays_with_the_parent_too():

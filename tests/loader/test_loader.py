@@ -247,3 +247,48 @@ def test_a_loader_used_by_a_method_is_shared_by_all_instances():
     assert (one.reply("a"), other.reply("a")) == ("A!", "A?")
     assert one.reply.parts["load_shout"] is other.reply.parts["load_shout"] is Service.loader
     assert Service.loader.stats.loads == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [
+        ({"check": [1]}, r"check=1: pass functions of \(new, old\), such as checks\.finite\(\)"),
+        ({"predict": 3}, r"predict=3: pass a function of \(model, x\)"),
+    ],
+)
+def test_what_cannot_be_called_is_refused(options, why):
+    with pytest.raises(TypeError, match=why):
+        ms.ModelLoader(lambda: hex, **options)
+
+
+async def answer(x):
+    return x
+
+
+class Awaited:
+    async def predict(self, x):
+        return x
+
+
+class Called:
+    async def __call__(self, x):
+        return x
+
+
+async def stream(x):
+    yield x
+
+
+@pytest.mark.parametrize("model", [answer, stream, Awaited(), Called()])
+def test_an_async_model_is_refused(model):
+    with pytest.raises(ms.ModelLoadError, match="is an `async def`: models are called on threads"):
+        ms.ModelLoader(lambda: model).get()
+    assert ms.ModelLoader(lambda: model, predict=lambda model, x: x)(1) == 1
+
+
+def test_an_async_way_to_call_a_model_is_refused():
+    async def ask(model, x):
+        return x
+
+    with pytest.raises(ms.ModelLoadError, match="'ask' is an `async def`"):
+        ms.ModelLoader(lambda: hex, predict=ask).get()

@@ -73,11 +73,49 @@ def test_a_folder_into_which_nothing_was_copied_yet_is_not_taken(folder):
     assert ms.ModelLoader(folder).reload() == "10"
 
 
-def test_a_version_of_several_files_is_read_as_a_whole(folder):
+@pytest.mark.parametrize(
+    "beside", [["README.md"], ["weights.bin", "model.onnx.data"], ["labels.txt", "config.json"]]
+)
+def test_of_several_files_the_model_is_read(folder, beside):
+    put(folder, 11, 11.0)
+    for name in beside:
+        (folder / "11" / name).write_bytes(b"{}")
+
+    loader = ms.ModelLoader(folder)
+    assert (loader.reload(), answer(loader)) == ("11", 11.0)
+
+
+def test_two_models_in_one_version_are_named(folder):
     put(folder, 11, 11.0, "one.onnx")
     put(folder, 11, 12.0, "other.onnx")
 
-    assert Folder(folder, None)._pick() == ("11", folder / "11", folder / "11", "")
+    with pytest.raises(
+        ms.ModelLoadError, match=r"11' holds several models, one\.onnx, other\.onnx:"
+    ):
+        ms.ModelLoader(folder).get()
+
+
+def test_models_that_could_be_something_else_are_read_where_there_is_no_other(folder):
+    (folder / "11").mkdir()
+    for name in ("notes", "model.json", ".hidden.onnx"):
+        (folder / "11" / name).write_bytes(b"{}")
+    assert Folder(folder, None)._pick() == picked(folder / "11" / "model.json")
+    (folder / "11" / "model.json").unlink()
+    (folder / "11" / "other notes").write_bytes(b"")
+
+    assert Folder(folder, None)._pick() == picked(folder / "11")
+
+
+def picked(content):
+    return ("11", content, content, "")
+
+
+def test_weights_beside_a_config_are_one_model(folder):
+    (folder / "11").mkdir()
+    for name in ("config.json", "model-1-of-2.safetensors", "model-2-of-2.safetensors"):
+        (folder / "11" / name).write_bytes(b"{}")
+
+    assert Folder(folder, None)._pick() == picked(folder / "11")
 
 
 def test_a_new_number_is_served_by_a_reload_and_an_old_one_by_a_rollback(folder):

@@ -92,3 +92,36 @@ first.close()
 sys.stdout.write("end\\n")
 """
     assert sorted(fresh(code).splitlines()) == ["closed one", "end"]
+
+
+def test_a_process_ends_though_a_close_does_not():
+    code = """
+import logging, sys, threading
+import modelserve as ms
+from modelserve.loader import _reaper
+
+logging.basicConfig(stream=sys.stdout)
+
+_reaper.AT_EXIT = 0.01
+loader = ms.ModelLoader(lambda: "one", predict=len, close=lambda model: threading.Event().wait(20))
+loader.get()
+loader.close()
+"""
+    assert "a close= took more than 0.01 s: not all models were closed" in fresh(code)
+
+
+def test_the_end_of_a_process_waits_for_what_is_due_and_not_for_long(monkeypatch, caplog):
+    monkeypatch.setattr("modelserve.loader._reaper.AT_EXIT", 0.01)
+    reaper, gate, done = Reaper(), threading.Event(), threading.Event()
+    for job in (lambda: gate.wait(LIMIT), done.set):
+        reaper.expect()
+        reaper.put(job)
+    reaper._at_exit()
+    assert "a close= took more than 0.01 s: not all models were closed" in caplog.text
+    gate.set()
+    assert done.wait(LIMIT)
+    caplog.clear()
+    monkeypatch.setattr("modelserve.loader._reaper.AT_EXIT", LIMIT)
+    reaper._at_exit()
+
+    assert not caplog.text

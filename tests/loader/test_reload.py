@@ -8,7 +8,7 @@ import pytest
 
 import modelserve as ms
 from modelserve.request import tick
-from modelserve.testing import GatedPredictor
+from modelserve.testing import FakeClock, GatedPredictor
 from tests.loader.crowds import LIMIT, GatedSource, start
 
 
@@ -79,6 +79,24 @@ def test_a_failed_warmup_keeps_the_last_good_version():
         loader.reload()
 
     assert (loader(10), loader.version) == ("0xa", "1")
+
+
+def test_a_reload_in_a_request_is_not_that_requests_own():
+    clock = FakeClock()
+    inner = ms.predictor(hex)
+
+    def predict(model, x):
+        clock.advance(2.0)
+        return inner(x)
+
+    loader = loader_of(1, 2, predict=predict, warmup=[1, 2])
+    with ms.request(timeout=1.0, clock=clock) as r:
+        loader.reload()
+
+        assert clock() > 1.0
+        assert r.record == {}
+    assert loader.version == "1"
+    assert inner.stats.calls == 0
 
 
 def test_an_interrupted_reload_is_interrupted():
@@ -178,19 +196,21 @@ def test_reloads_at_once_are_one_after_the_other():
     assert loader.version == "8"
 
 
-def test_a_rollback_waits_for_a_reload():
-    source = GatedSource(hex, oct, bin)
-    loader = ms.ModelLoader(source)
+def test_a_rollback_waits_for_no_reload_and_outlasts_it():
+    source = GatedSource(hex, oct, bin, str)
+    loader = ms.ModelLoader(source, name="ranker")
     for _ in range(2):
         source.gate.open_one()
         loader.reload()
     reload = start(loader.reload)
     source.gate.wait_entered(3)
-    rollback = start(loader.rollback)
-    assert loader.version == "2"
-    source.gate.open()
 
-    assert (reload.result(LIMIT), rollback.result(LIMIT)) == ("3", "2")
+    assert start(loader.rollback).result(LIMIT) == loader.version == "1"
+    source.gate.open()
+    with pytest.raises(ms.ModelLoadError, match="'ranker' was rolled back while it was loaded"):
+        reload.result(LIMIT)
+    assert (loader(10), loader.health().state, loader.stats.failures) == ("0xa", "ready", 0)
+    assert loader.reload() == "4"
 
 
 def test_a_cached_answer_of_an_older_version_is_not_given():

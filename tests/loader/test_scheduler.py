@@ -10,7 +10,7 @@ import pytest
 
 from modelserve.loader._scheduler import Scheduler
 from tests.loader.crowds import LIMIT, until
-from tests.support.processes import in_child
+from tests.support.processes import fresh, in_child
 
 
 class Job:
@@ -108,6 +108,20 @@ def test_whoever_is_dropped_is_called_no_more(scheduler):
     assert job.calls == 0
 
 
+def test_who_goes_just_after_it_was_dropped_is_forgotten_without_a_look(scheduler):
+    job, other = Job(), Job()
+    scheduler.at(other.tick, 3600.0)
+    with scheduler._lock:  # so that nobody forgets it meanwhile
+        scheduler.drop(job.tick)
+        del job
+        gc.collect()
+    scheduler.at(other.tick, 3600.0)
+
+    assert running()
+    assert not scheduler._left
+    scheduler.drop(other.tick)
+
+
 def test_whoever_is_dropped_while_it_is_called_is_called_no_more(scheduler):
     def leave():
         scheduler.drop(job.tick)
@@ -130,6 +144,32 @@ def test_it_holds_nobody_alive_and_ends_at_once_when_the_last_is_gone(scheduler)
     until(lambda: scheduler._thread is None)
 
 
+def test_those_who_go_while_it_looks_who_is_due_do_not_end_it(monkeypatch):
+    scheduler, kept = Scheduler(), [Job() for _ in range(500)]
+    monkeypatch.setattr(scheduler, "_start", lambda: None)
+    for job in kept:
+        scheduler.at(job.tick, 3600.0)
+    enabled, before = gc.isenabled(), gc.get_threshold()
+    try:
+        for allocations in range(20, 600, 20):  # the collector comes at any place of the look
+            gc.disable()
+            for _ in range(20):
+                job = Job()
+                job.me = job
+                scheduler.at(job.tick, 3600.0)
+            del job
+            gc.set_threshold(gc.get_count()[0] + allocations)
+            gc.enable()
+            assert scheduler._step() > 0
+    finally:
+        gc.set_threshold(*before)
+        (gc.enable if enabled else gc.disable)()
+    gc.collect()
+    scheduler._step()
+
+    assert len(scheduler._due) == len(kept)
+
+
 def test_whoever_goes_while_called_is_gone(scheduler):
     job = Job(0.0)
     gone = weakref.ref(job)
@@ -150,14 +190,15 @@ def test_it_begins_again_after_it_ended(scheduler):
         until(lambda: scheduler._thread is None)
 
 
-def test_who_raises_is_told_and_called_again_later(scheduler, caplog):
-    job, other = Job(ValueError("broken")), Job()
+@pytest.mark.parametrize("error", [ValueError("broken"), SystemExit("broken")])
+def test_who_raises_is_told_and_called_again_later(scheduler, caplog, error):
+    job, other = Job(error), Job()
     scheduler.at(job.tick, 0.0)
     until(lambda: "a loader could not be looked after" in caplog.text)
     scheduler.at(other.tick, 0.0)
 
     assert other.over.wait(LIMIT)
-    assert "ValueError: broken" in caplog.text
+    assert f"{type(error).__name__}: broken" in caplog.text
     scheduler.at(job.tick, 0.0)
     assert job.over.wait(LIMIT)
 
@@ -170,6 +211,22 @@ def test_where_no_thread_is_to_be_had_it_is_told_and_begun_later(scheduler, capl
     finally:
         threading.stack_size(before)
     assert "models are not reloaded: no thread could be started" in caplog.text
+    scheduler.at(job.tick, 0.0)
+
+    assert job.over.wait(LIMIT)
+
+
+def test_whoever_comes_after_its_thread_died_starts_another(scheduler, caplog):
+    job, step = Job(), scheduler._step
+
+    def fail_once():
+        del scheduler._step
+        raise MemoryError
+
+    scheduler._step = fail_once
+    scheduler.at(job.tick, 0.0)
+    until(lambda: "models are not reloaded until one" in caplog.text)
+    assert scheduler._step == step
     scheduler.at(job.tick, 0.0)
 
     assert job.over.wait(LIMIT)
@@ -199,3 +256,19 @@ def test_a_system_that_does_not_fork_needs_no_hook(scheduler, monkeypatch):
     scheduler.at(job.tick, 0.0)
 
     assert job.over.wait(LIMIT)
+
+
+def test_the_end_of_a_process_says_nothing():
+    code = """
+import os
+import modelserve as ms
+
+os.dup2(1, 2)
+one = ms.ModelLoader(lambda: [0] * 10, predict=lambda m, x: x, name="a", reload=10.0)
+pool = ms.ModelPool(lambda n: one, budget=30, weigh=lambda p: 10)
+pool["a"](1)
+two = ms.ModelLoader(lambda: [0] * 10, predict=lambda m, x: x, name="b", reload=10.0)
+other = ms.ModelPool(lambda n: two, budget=30, weigh=lambda p: 10)
+two.reload()
+"""
+    assert not fresh(code)

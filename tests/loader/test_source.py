@@ -174,3 +174,16 @@ def test_a_version_for_a_file_is_refused():
     message = "version='v1' of 'ranker.onnx': a file's version is its digest, so leave it out"
     with pytest.raises(ValueError, match=re.escape(message)):
         ms.ModelLoader("ranker.onnx", version="v1")
+
+
+@pytest.mark.parametrize(
+    "option", [{"sha256": "0" * 64}, {"factory": dict}, {"allow_pickle": True}], ids=str
+)
+def test_what_is_for_files_is_refused_for_others(option):
+    [(name, value)] = option.items()
+    why = re.escape(f"{name}={value!r}: 'hex' is no file, which it is for: leave it out")
+    with pytest.raises(ValueError, match=why.replace("hex", "load")):
+        ms.ModelLoader(load, **option)
+    torch = pytest.importorskip("torch", reason="the extra torch is not installed")
+    with pytest.raises(ValueError, match=why.replace("hex", "Linear")):
+        ms.ModelLoader(torch.nn.Linear(1, 1), **option)

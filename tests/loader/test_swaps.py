@@ -149,7 +149,7 @@ def test_in_real_time_a_change_is_served_and_a_closed_loader_is_left_alone(tmp_p
         file.replace(models.times(2.0))
         until(lambda: first(loader(rows(1))) == 2.0)
 
-    assert WeakMethod(loader._core.tick) not in scheduler._due
+    until(lambda: WeakMethod(loader._core.tick) not in scheduler._due)
 
 
 def test_a_dropped_loader_is_looked_after_no_more():
@@ -162,4 +162,4 @@ def test_a_dropped_loader_is_looked_after_no_more():
     del loader
 
     assert gone() is None
-    assert set(scheduler._due) <= before
+    until(lambda: set(scheduler._due) <= before)
