@@ -189,6 +189,19 @@ def test_a_worker_whose_wait_timed_out_is_parked_once():
     assert workers._parked == [place]
 
 
+def test_a_parked_worker_is_called_for_what_another_leaves():
+    workers = parts(workers=2, max_wait=0.0)
+    first, second = places = Place(workers), Place(workers)
+    for place in places:
+        place.lock.acquire()
+        workers._alive += 1
+        workers._take(place)
+    stage(workers, "a", "b", "a")
+
+    assert workers._take(first)[0].lanes == ("a", "a")
+    assert not second.lock.locked()
+
+
 def held_back(lanes):
     """Return workers of whom one is held back, for calls of these lanes."""
     workers = parts(max_wait=60.0, clock=FakeClock())
