@@ -124,7 +124,7 @@ class Maker:
         model, predict = fetched.model, self._predict
         known = formats.runtime(model)
         call = formats.caller(model, known) if predict is None else partial(predict, model)
-        _check_plain(call if predict is None else predict)
+        call = _on_threads(call, call if predict is None else predict)
         if self._threads is not None:
             is_file = self._source.is_file
             call = formats.budgeted(call, known, self._threads, is_file=is_file)
@@ -184,14 +184,19 @@ def forget(error: BaseException) -> None:
         traceback.clear_frames(each.__traceback__)
 
 
-def _check_plain(call: Callable[..., Any]) -> None:
-    """Refuse what would answer with a coroutine, on threads where nobody awaits it."""
-    for each in (call, type(call).__call__):
+def _on_threads(call: Callable[[Any], Any], asked: Callable[..., Any]) -> Callable[[Any], Any]:
+    """Return how a model is called on threads, where nobody would await a coroutine."""
+
+    def refuse(_: Any) -> Any:
+        raise TypeError(
+            f"{name_of(asked)!r} is an `async def`, and a loader calls its model on threads: await "
+            "what get() returns, or pass a plain function"
+        )
+
+    for each in (asked, type(asked).__call__):
         if inspect.iscoroutinefunction(each) or inspect.isasyncgenfunction(each):
-            raise ModelLoadError(
-                f"{name_of(call)!r} is an `async def`: models are called on threads, so pass a "
-                "plain function"
-            )
+            return refuse
+    return call
 
 
 def checks_of(check: Check | Iterable[Check] | None) -> tuple[Check, ...]:

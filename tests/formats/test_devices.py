@@ -4,15 +4,15 @@ import io
 from pathlib import Path
 
 import numpy as np
-import onnxruntime
 import pytest
 
 from modelserve import ModelLoadError, formats
-from modelserve.formats import onnx as onnx_format
 from modelserve.formats._known import Ask
 from tests.formats import models
 
 torch = pytest.importorskip("torch", reason="the extra torch is not installed")
+onnxruntime = pytest.importorskip("onnxruntime", reason="the extra onnx is not installed")
+onnx_format = pytest.importorskip("modelserve.formats.onnx")
 
 
 def session(data=None):

@@ -280,9 +280,12 @@ async def stream(x):
 
 
 @pytest.mark.parametrize("model", [answer, stream, Awaited(), Called()])
-def test_an_async_model_is_refused(model):
-    with pytest.raises(ms.ModelLoadError, match="is an `async def`: models are called on threads"):
-        ms.ModelLoader(lambda: model).get()
+def test_an_async_model_is_handed_out_and_not_called(model):
+    loader = ms.ModelLoader(lambda: model)
+
+    assert loader.get() is model
+    with pytest.raises(TypeError, match=r"is an `async def`, and .* await what get\(\) returns"):
+        loader(1)
     assert ms.ModelLoader(lambda: model, predict=lambda model, x: x)(1) == 1
 
 
@@ -290,5 +293,5 @@ def test_an_async_way_to_call_a_model_is_refused():
     async def ask(model, x):
         return x
 
-    with pytest.raises(ms.ModelLoadError, match="'ask' is an `async def`"):
-        ms.ModelLoader(lambda: hex, predict=ask).get()
+    with pytest.raises(TypeError, match="'ask' is an `async def`"):
+        ms.ModelLoader(lambda: hex, predict=ask)(1)
