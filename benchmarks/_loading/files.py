@@ -159,7 +159,7 @@ def stalls(folder: Path, side: int) -> Iterator[Row]:
         what = f"worst stall of another thread, ms, while {size} of {case.name} are loaded"
         missing = lacks(*case.packages)
         if missing:
-            yield row(what, missing)
+            yield row(what, missing, "<=", 15)
             continue
         load = partial(ms.ModelLoader, case.write(folder, side), **case.options)
         load().get()  # imports are no part of it
@@ -180,7 +180,7 @@ def memory(folder: Path, side: int, rounds: int) -> Row:
     what = f"MB that stay after {rounds} rounds of loading {side * side * 4 / 1e6:.0f} MB of ONNX"
     missing = lacks("onnx", "onnxruntime") or ("" if STATM.exists() else "needs Linux")
     if missing:
-        return row(what, missing)
+        return row(what, missing, "<=", 30)
     return row(what, rounds_of(onnx_file(folder, side), rounds, side), "<=", 30)
 
 
