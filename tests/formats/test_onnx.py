@@ -156,7 +156,7 @@ def test_what_is_no_model_is_refused_with_a_remedy(data, reason):
 
 
 def test_a_file_that_fails_is_tried_once(capfd):
-    with pytest.raises(ms.ModelLoadError, match="utf-8"):
+    with pytest.raises(ms.ModelLoadError, match="ONNX Runtime cannot read it"):
         onnx.load(models.times(3.0).replace(b"Mul", b"M\xe1l"))
     assert "Falling back" not in capfd.readouterr().out
 
