@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
 from typing import cast
 
@@ -16,13 +17,13 @@ CHUNK = 256
 class Together(Primitive[In, Out]):
     """A part whose ``map`` and ``amap`` hand on many inputs at a time."""
 
+    @abstractmethod
     def many(self, chunk: list[In]) -> list[Out | Exception]:
         """Answer for a chunk; the errors of items stand in place of their answers."""
-        raise NotImplementedError
 
+    @abstractmethod
     async def amany(self, chunk: list[In]) -> list[Out | Exception]:
         """Answer like :meth:`many`, without blocking the event loop."""
-        raise NotImplementedError
 
     def map(self, xs: Iterable[In], /, *, return_exceptions: bool = False) -> Iterator[Out]:
         """Answer for many inputs, in order; what is below gets many at a time."""
