@@ -1,5 +1,6 @@
 """Where models go: to the device that is named, that a placer finds, or the next one."""
 
+import weakref
 from functools import partial
 
 import numpy as np
@@ -16,6 +17,12 @@ from tests.support.allocator import FakeDevice
 torch = pytest.importorskip("torch", reason="the extra torch is not installed")
 META, CPU = ms.Device("meta", 1000, 1000), ms.Device("cpu", 1000, 1000)
 ROW = np.ones((1, 2), np.float32)
+
+
+@pytest.fixture(autouse=True)
+def no_other_pools(monkeypatch):
+    """Let no pool that another test has left make room."""
+    monkeypatch.setattr(relieve, "_known", weakref.WeakSet())
 
 
 def placer(*devices, **options):
